@@ -1,0 +1,7 @@
+module telford.dev/telford/server
+
+go 1.26
+
+require telford.dev/telford v0.0.0
+
+replace telford.dev/telford => ../

@@ -1,0 +1,3 @@
+module telford.dev/telford/tools
+
+go 1.26
