@@ -177,3 +177,27 @@ type Link interface {
 	// Stream runs a streaming call. Failures after the start come from Recv.
 	Stream(ctx context.Context, call *Call) (Stream, error)
 }
+
+// CheckPayload refuses a body of n bytes that is over MaxPayload, naming both numbers.
+func CheckPayload(n int) *errs.Error {
+	if n <= MaxPayload {
+		return nil
+	}
+	e := errs.New(errs.ResourceExhausted, "payload of %d bytes is over the limit of %d bytes; send a reference to it instead, or split it", n, MaxPayload).Unstarted()
+	e.Retryable = false
+	return e
+}
+
+// CheckHeaders refuses headers whose keys and values are over MaxHeaders together.
+func CheckHeaders(pairs []Pair) *errs.Error {
+	n := 0
+	for i := range pairs {
+		n += len(pairs[i].Key) + len(pairs[i].Value)
+	}
+	if n <= MaxHeaders {
+		return nil
+	}
+	e := errs.New(errs.ResourceExhausted, "headers of %d bytes are over the limit of %d bytes; move large values into the body", n, MaxHeaders).Unstarted()
+	e.Retryable = false
+	return e
+}
