@@ -56,3 +56,20 @@ func Valid(prefix, text string) bool {
 	_, err := encoding.DecodeString(rest)
 	return err == nil
 }
+
+// Bytes returns the 16 bytes behind the prefix of an id, and false when text is not
+// one in the form that New gives it.
+func Bytes(prefix, text string) (b [16]byte, ok bool) {
+	if !Valid(prefix, text) {
+		return b, false
+	}
+	if _, err := encoding.Decode(b[:], []byte(text[len(prefix)+1:])); err != nil {
+		return b, false
+	}
+	return b, FromBytes(prefix, b) == text
+}
+
+// FromBytes is the reverse of Bytes.
+func FromBytes(prefix string, b [16]byte) string {
+	return prefix + "_" + encoding.EncodeToString(b[:])
+}
