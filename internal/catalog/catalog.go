@@ -138,6 +138,13 @@ const (
 	Replaced     Reason = "replaced"
 )
 
+// The reasons of removals that are only a watcher's: the instance is still
+// registered, and there is no tombstone of it.
+const (
+	WentOffline Reason = "offline"   // its status became OFFLINE
+	Unwatched   Reason = "unwatched" // the watcher gave its service up
+)
+
 // Tombstone says that an instance is gone, and why.
 type Tombstone struct {
 	Namespace string    `json:"namespace"`
@@ -154,10 +161,23 @@ type Revision struct {
 	N     uint64 `json:"n"`
 }
 
-// Update is one step of a watch: a snapshot replaces all that was known.
+// Update is one step of a watch: a snapshot replaces all that was known, a delta
+// changes it. Removals may name instances that were never seen.
 type Update struct {
 	Snapshot bool
+	// Revision is where a watch may be resumed after this update. A large step comes
+	// in parts; all but the last have a zero Revision, after which a resumed watch
+	// begins with a snapshot.
 	Revision Revision
+	// Upserts carry no Declaration.Descriptors.
 	Upserts  []*Instance
 	Removals []Tombstone
+}
+
+// DeclarationWarning says that a part of a declaration will not have its full effect.
+type DeclarationWarning struct {
+	Declaration string `json:"declaration"` // the field: "endpoints", "tags", "methods"
+	Value       string `json:"value"`
+	Side        string `json:"side"` // "egress", "acceptance" or "capability"
+	Reason      string `json:"reason"`
 }
