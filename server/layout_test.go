@@ -66,8 +66,14 @@ func TestDomainKnowsNoWireAndNoStore(t *testing.T) {
 
 func TestNobodyImportsADoor(t *testing.T) {
 	t.Parallel()
-	house.ImportedOnlyBy(t, house.List(t, ".", false, "./..."), module+"/internal/door", false,
-		"doors are leaves: what two of them need belongs below them, and only the runtime builds them", module+"/runtime")
+	const root = module + "/internal/door"
+	pkgs := house.List(t, ".", false, "./...")
+	for _, door := range []string{"link", "grpc", "rest", "internalapi", "ipc", "bus", "http"} {
+		house.ImportedOnlyBy(t, pkgs, root+"/"+door, false,
+			"doors are leaves: what two of them need belongs below them, and only the runtime builds them",
+			root+"/"+door, module+"/runtime")
+	}
+	house.ImportedOnlyBy(t, pkgs, root, false, "what doors share is theirs and the runtime's", root, module+"/runtime")
 }
 
 func TestNobodyButTheRuntimeOpensTheStore(t *testing.T) {
