@@ -36,8 +36,9 @@ func DeclarationToProto(d *catalog.Declaration) *telfordv1.Declaration {
 	}
 }
 
-// DeclarationFromProto is the reverse; nil gives nil. Unspecified and unknown enum
-// values become empty words, which validation replaces by the default or refuses.
+// DeclarationFromProto is the reverse; nil gives nil. Unspecified enum values become
+// empty words, which validation replaces by the default, and unknown numbers become
+// words that it refuses.
 func DeclarationFromProto(p *telfordv1.Declaration) *catalog.Declaration {
 	if p == nil {
 		return nil
