@@ -48,17 +48,21 @@ func (c *Conn) recycle(p *call) {
 
 // lose completes a call whose connection has ended.
 func (p *call) lose(cause error, unwritten bool) {
-	e := errs.New(errs.Unavailable, "the connection was lost while the call was under way, so that it is unknown whether it ran: %w", cause)
+	e := errs.New(errs.Unavailable, "the connection was lost while the call was under way, so that it is unknown whether it ran: %v", cause)
 	if unwritten {
-		e = errs.New(errs.Unavailable, "the connection was lost before the call was sent: %w", cause).Unstarted()
+		e = errs.New(errs.Unavailable, "the connection was lost before the call was sent: %v", cause).Unstarted()
 	}
-	e.Component = "link"
+	e = e.In("link", "").WithCause(ErrEnded)
 	if p.stream != nil {
 		p.stream.end(&message.Reply{Err: e})
 		return
 	}
 	p.err = e
 	p.done <- struct{}{}
+}
+
+func ended(m *message.Call, format string, args ...any) *errs.Error {
+	return errs.New(errs.Unavailable, format, args...).In("link", "call "+m.Method).Unstarted().WithCause(ErrEnded)
 }
 
 // remaining returns how long a call has, 0 for ever. It is refused when nothing is left.
@@ -148,11 +152,11 @@ func (c *Conn) open(ctx context.Context, m *message.Call, left time.Duration) (p
 	for {
 		switch {
 		case c.err != nil:
-			return nil, false, nil, errs.New(errs.Unavailable, "the connection has ended: %w", c.err).In("link", "call "+m.Method).Unstarted()
+			return nil, false, nil, ended(m, "the connection has ended: %v", c.err)
 		case c.peerGone:
-			return nil, false, nil, errs.New(errs.Unavailable, "the other end takes no more calls on this connection").In("link", "call "+m.Method).Unstarted()
+			return nil, false, nil, ended(m, "the other end takes no more calls on this connection")
 		case c.nextStream >= maxStream-1:
-			return nil, false, nil, errs.New(errs.Unavailable, "the connection has used up its stream numbers").In("link", "call "+m.Method).Unstarted()
+			return nil, false, nil, ended(m, "the connection has used up its stream numbers")
 		}
 		if len(c.out) < maxQueue {
 			break

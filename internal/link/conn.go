@@ -209,11 +209,9 @@ func (c *Conn) waitSpace(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-c.done:
-		return errConnEnded
+		return ErrEnded
 	}
 }
-
-var errConnEnded = errors.New("the connection has ended")
 
 // roundTrip is the last measured round trip, 0 when there is none.
 func (c *Conn) roundTrip() time.Duration { return time.Duration(c.rtt.Load()) }
@@ -421,8 +419,8 @@ func (c *Conn) fail(cause error) {
 	c.wakeWaiters()
 	close(c.done)
 	// Cancelling under mu keeps an inbound call from being reused meanwhile.
-	if !c.opt.KeepRunning {
-		for _, in := range inbound {
+	for _, in := range inbound {
+		if in.call.Stream || !c.opt.KeepRunning {
 			in.ctx.cancel(context.Canceled)
 		}
 	}

@@ -82,6 +82,10 @@ func (c *callContext) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
+// CancelCall ends the context from outside, as when the caller has cancelled by
+// another way than this connection.
+func (c *callContext) CancelCall() { c.cancel(context.Canceled) }
+
 // cancel ends the context; the first cause stays.
 func (c *callContext) cancel(err error) {
 	c.mu.Lock()

@@ -9,6 +9,7 @@
 package link
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -52,6 +53,10 @@ const (
 	maxIdleWorkers = 128
 )
 
+// ErrEnded is in the chain of every error that says that this connection, and not the
+// callee, is why a call failed: it was lost, or takes no more calls.
+var ErrEnded = errors.New("the connection has ended")
+
 // Options say what a connection does with what arrives.
 type Options struct {
 	// Handler runs inbound calls; without one all are refused.
@@ -59,7 +64,7 @@ type Options struct {
 	// Control receives inbound control messages in order, on the reader: it must not
 	// block and must not keep the slice.
 	Control func(payload []byte)
-	// KeepRunning lets handlers go on when the connection is lost.
+	// KeepRunning lets unary handlers go on when the connection is lost.
 	KeepRunning bool
 	// MaxInbound and MaxWaiting bound the inbound calls that run and that wait for one
 	// of those to end; 0 means 256. A call beyond is refused before it starts.

@@ -35,7 +35,6 @@ type ClientMessage struct {
 	//	*ClientMessage_Pong
 	//	*ClientMessage_Ack
 	//	*ClientMessage_Goodbye
-	//	*ClientMessage_Replay
 	//	*ClientMessage_Call
 	//	*ClientMessage_Result
 	//	*ClientMessage_Chunk
@@ -154,15 +153,6 @@ func (x *ClientMessage) GetGoodbye() *Goodbye {
 	return nil
 }
 
-func (x *ClientMessage) GetReplay() *Replay {
-	if x != nil {
-		if x, ok := x.Message.(*ClientMessage_Replay); ok {
-			return x.Replay
-		}
-	}
-	return nil
-}
-
 func (x *ClientMessage) GetCall() *Call {
 	if x != nil {
 		if x, ok := x.Message.(*ClientMessage_Call); ok {
@@ -235,10 +225,6 @@ type ClientMessage_Goodbye struct {
 	Goodbye *Goodbye `protobuf:"bytes,8,opt,name=goodbye,proto3,oneof"`
 }
 
-type ClientMessage_Replay struct {
-	Replay *Replay `protobuf:"bytes,9,opt,name=replay,proto3,oneof"`
-}
-
 type ClientMessage_Call struct {
 	Call *Call `protobuf:"bytes,20,opt,name=call,proto3,oneof"`
 }
@@ -271,8 +257,6 @@ func (*ClientMessage_Ack) isClientMessage_Message() {}
 
 func (*ClientMessage_Goodbye) isClientMessage_Message() {}
 
-func (*ClientMessage_Replay) isClientMessage_Message() {}
-
 func (*ClientMessage_Call) isClientMessage_Message() {}
 
 func (*ClientMessage_Result) isClientMessage_Message() {}
@@ -296,7 +280,6 @@ type ServerMessage struct {
 	//	*ServerMessage_Drain
 	//	*ServerMessage_Permits
 	//	*ServerMessage_Fenced
-	//	*ServerMessage_Replay
 	//	*ServerMessage_Roots
 	//	*ServerMessage_Call
 	//	*ServerMessage_Result
@@ -434,15 +417,6 @@ func (x *ServerMessage) GetFenced() *Fenced {
 	return nil
 }
 
-func (x *ServerMessage) GetReplay() *Replay {
-	if x != nil {
-		if x, ok := x.Message.(*ServerMessage_Replay); ok {
-			return x.Replay
-		}
-	}
-	return nil
-}
-
 func (x *ServerMessage) GetRoots() *Roots {
 	if x != nil {
 		if x, ok := x.Message.(*ServerMessage_Roots); ok {
@@ -532,10 +506,6 @@ type ServerMessage_Fenced struct {
 	Fenced *Fenced `protobuf:"bytes,10,opt,name=fenced,proto3,oneof"`
 }
 
-type ServerMessage_Replay struct {
-	Replay *Replay `protobuf:"bytes,11,opt,name=replay,proto3,oneof"`
-}
-
 type ServerMessage_Roots struct {
 	Roots *Roots `protobuf:"bytes,12,opt,name=roots,proto3,oneof"`
 }
@@ -575,8 +545,6 @@ func (*ServerMessage_Drain) isServerMessage_Message() {}
 func (*ServerMessage_Permits) isServerMessage_Message() {}
 
 func (*ServerMessage_Fenced) isServerMessage_Message() {}
-
-func (*ServerMessage_Replay) isServerMessage_Message() {}
 
 func (*ServerMessage_Roots) isServerMessage_Message() {}
 
@@ -1406,51 +1374,6 @@ func (x *Fenced) GetReason() string {
 	return ""
 }
 
-// Replay delivers the result of a command whose connection was cut before it arrived.
-type Replay struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Result        *Result                `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Replay) Reset() {
-	*x = Replay{}
-	mi := &file_telford_v1_session_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Replay) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Replay) ProtoMessage() {}
-
-func (x *Replay) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Replay.ProtoReflect.Descriptor instead.
-func (*Replay) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *Replay) GetResult() *Result {
-	if x != nil {
-		return x.Result
-	}
-	return nil
-}
-
 // Roots replaces the roots to trust.
 type Roots struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1461,7 +1384,7 @@ type Roots struct {
 
 func (x *Roots) Reset() {
 	*x = Roots{}
-	mi := &file_telford_v1_session_proto_msgTypes[14]
+	mi := &file_telford_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1396,7 @@ func (x *Roots) String() string {
 func (*Roots) ProtoMessage() {}
 
 func (x *Roots) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[14]
+	mi := &file_telford_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1409,7 @@ func (x *Roots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roots.ProtoReflect.Descriptor instead.
 func (*Roots) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Roots) GetRoots() [][]byte {
@@ -1506,7 +1429,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_telford_v1_session_proto_msgTypes[15]
+	mi := &file_telford_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1441,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[15]
+	mi := &file_telford_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1454,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pair) GetKey() string {
@@ -1548,7 +1471,8 @@ func (x *Pair) GetValue() []byte {
 	return nil
 }
 
-// Call asks the other end to run a method.
+// Call asks the other end to run a method. After a cut it is sent again under the same
+// number; a number that was received before is answered, not run again.
 type Call struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of the command in its direction, from 1, without gaps.
@@ -1582,7 +1506,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_telford_v1_session_proto_msgTypes[16]
+	mi := &file_telford_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1518,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[16]
+	mi := &file_telford_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1531,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Call) GetSeq() uint64 {
@@ -1773,7 +1697,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_telford_v1_session_proto_msgTypes[17]
+	mi := &file_telford_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1709,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[17]
+	mi := &file_telford_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1722,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Result) GetSeq() uint64 {
@@ -1855,7 +1779,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_telford_v1_session_proto_msgTypes[18]
+	mi := &file_telford_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1791,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[18]
+	mi := &file_telford_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1804,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Chunk) GetSeq() uint64 {
@@ -1913,7 +1837,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_telford_v1_session_proto_msgTypes[19]
+	mi := &file_telford_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +1849,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[19]
+	mi := &file_telford_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +1862,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Cancel) GetSeq() uint64 {
@@ -1967,7 +1891,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_telford_v1_session_proto_msgTypes[20]
+	mi := &file_telford_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +1903,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[20]
+	mi := &file_telford_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +1916,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Settings) GetMinor() uint32 {
@@ -2068,7 +1992,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_telford_v1_session_proto_msgTypes[21]
+	mi := &file_telford_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2004,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_session_proto_msgTypes[21]
+	mi := &file_telford_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2017,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_telford_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_telford_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refused) GetStatus() *Status {
@@ -2108,7 +2032,7 @@ var File_telford_v1_session_proto protoreflect.FileDescriptor
 const file_telford_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"\x18telford/v1/session.proto\x12\n" +
-	"telford.v1\x1a\x19telford/v1/registry.proto\x1a\x17telford/v1/status.proto\"\xe5\x04\n" +
+	"telford.v1\x1a\x19telford/v1/registry.proto\x1a\x17telford/v1/status.proto\"\xb7\x04\n" +
 	"\rClientMessage\x12)\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.telford.v1.HelloH\x00R\x05hello\x125\n" +
 	"\bregister\x18\x02 \x01(\v2\x17.telford.v1.DeclarationH\x00R\bregister\x122\n" +
@@ -2117,13 +2041,12 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x04ping\x18\x05 \x01(\v2\x10.telford.v1.PingH\x00R\x04ping\x12&\n" +
 	"\x04pong\x18\x06 \x01(\v2\x10.telford.v1.PongH\x00R\x04pong\x12#\n" +
 	"\x03ack\x18\a \x01(\v2\x0f.telford.v1.AckH\x00R\x03ack\x12/\n" +
-	"\agoodbye\x18\b \x01(\v2\x13.telford.v1.GoodbyeH\x00R\agoodbye\x12,\n" +
-	"\x06replay\x18\t \x01(\v2\x12.telford.v1.ReplayH\x00R\x06replay\x12&\n" +
+	"\agoodbye\x18\b \x01(\v2\x13.telford.v1.GoodbyeH\x00R\agoodbye\x12&\n" +
 	"\x04call\x18\x14 \x01(\v2\x10.telford.v1.CallH\x00R\x04call\x12,\n" +
 	"\x06result\x18\x15 \x01(\v2\x12.telford.v1.ResultH\x00R\x06result\x12)\n" +
 	"\x05chunk\x18\x16 \x01(\v2\x11.telford.v1.ChunkH\x00R\x05chunk\x12,\n" +
 	"\x06cancel\x18\x17 \x01(\v2\x12.telford.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xfb\x05\n" +
+	"\amessage\"\xcd\x05\n" +
 	"\rServerMessage\x123\n" +
 	"\thello_ack\x18\x01 \x01(\v2\x14.telford.v1.HelloAckH\x00R\bhelloAck\x128\n" +
 	"\n" +
@@ -2139,8 +2062,7 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x05drain\x18\b \x01(\v2\x11.telford.v1.DrainH\x00R\x05drain\x12/\n" +
 	"\apermits\x18\t \x01(\v2\x13.telford.v1.PermitsH\x00R\apermits\x12,\n" +
 	"\x06fenced\x18\n" +
-	" \x01(\v2\x12.telford.v1.FencedH\x00R\x06fenced\x12,\n" +
-	"\x06replay\x18\v \x01(\v2\x12.telford.v1.ReplayH\x00R\x06replay\x12)\n" +
+	" \x01(\v2\x12.telford.v1.FencedH\x00R\x06fenced\x12)\n" +
 	"\x05roots\x18\f \x01(\v2\x11.telford.v1.RootsH\x00R\x05roots\x12&\n" +
 	"\x04call\x18\x14 \x01(\v2\x10.telford.v1.CallH\x00R\x04call\x12,\n" +
 	"\x06result\x18\x15 \x01(\v2\x12.telford.v1.ResultH\x00R\x06result\x12)\n" +
@@ -2216,9 +2138,7 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x04lane\x18\x01 \x01(\tR\x04lane\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\" \n" +
 	"\x06Fenced\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"4\n" +
-	"\x06Replay\x12*\n" +
-	"\x06result\x18\x01 \x01(\v2\x12.telford.v1.ResultR\x06result\"\x1d\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x1d\n" +
 	"\x05Roots\x12\x14\n" +
 	"\x05roots\x18\x01 \x03(\fR\x05roots\".\n" +
 	"\x04Pair\x12\x10\n" +
@@ -2295,7 +2215,7 @@ func file_telford_v1_session_proto_rawDescGZIP() []byte {
 	return file_telford_v1_session_proto_rawDescData
 }
 
-var file_telford_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_telford_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_telford_v1_session_proto_goTypes = []any{
 	(*ClientMessage)(nil), // 0: telford.v1.ClientMessage
 	(*ServerMessage)(nil), // 1: telford.v1.ServerMessage
@@ -2310,72 +2230,68 @@ var file_telford_v1_session_proto_goTypes = []any{
 	(*Drain)(nil),         // 10: telford.v1.Drain
 	(*Permits)(nil),       // 11: telford.v1.Permits
 	(*Fenced)(nil),        // 12: telford.v1.Fenced
-	(*Replay)(nil),        // 13: telford.v1.Replay
-	(*Roots)(nil),         // 14: telford.v1.Roots
-	(*Pair)(nil),          // 15: telford.v1.Pair
-	(*Call)(nil),          // 16: telford.v1.Call
-	(*Result)(nil),        // 17: telford.v1.Result
-	(*Chunk)(nil),         // 18: telford.v1.Chunk
-	(*Cancel)(nil),        // 19: telford.v1.Cancel
-	(*Settings)(nil),      // 20: telford.v1.Settings
-	(*Refused)(nil),       // 21: telford.v1.Refused
-	(*Declaration)(nil),   // 22: telford.v1.Declaration
-	(*WatchRequest)(nil),  // 23: telford.v1.WatchRequest
-	(*WatchUpdate)(nil),   // 24: telford.v1.WatchUpdate
-	(*Revocation)(nil),    // 25: telford.v1.Revocation
-	(*Revision)(nil),      // 26: telford.v1.Revision
-	(*Warning)(nil),       // 27: telford.v1.Warning
-	(*Status)(nil),        // 28: telford.v1.Status
-	(InstanceStatus)(0),   // 29: telford.v1.InstanceStatus
+	(*Roots)(nil),         // 13: telford.v1.Roots
+	(*Pair)(nil),          // 14: telford.v1.Pair
+	(*Call)(nil),          // 15: telford.v1.Call
+	(*Result)(nil),        // 16: telford.v1.Result
+	(*Chunk)(nil),         // 17: telford.v1.Chunk
+	(*Cancel)(nil),        // 18: telford.v1.Cancel
+	(*Settings)(nil),      // 19: telford.v1.Settings
+	(*Refused)(nil),       // 20: telford.v1.Refused
+	(*Declaration)(nil),   // 21: telford.v1.Declaration
+	(*WatchRequest)(nil),  // 22: telford.v1.WatchRequest
+	(*WatchUpdate)(nil),   // 23: telford.v1.WatchUpdate
+	(*Revocation)(nil),    // 24: telford.v1.Revocation
+	(*Revision)(nil),      // 25: telford.v1.Revision
+	(*Warning)(nil),       // 26: telford.v1.Warning
+	(*Status)(nil),        // 27: telford.v1.Status
+	(InstanceStatus)(0),   // 28: telford.v1.InstanceStatus
 }
 var file_telford_v1_session_proto_depIdxs = []int32{
 	2,  // 0: telford.v1.ClientMessage.hello:type_name -> telford.v1.Hello
-	22, // 1: telford.v1.ClientMessage.register:type_name -> telford.v1.Declaration
+	21, // 1: telford.v1.ClientMessage.register:type_name -> telford.v1.Declaration
 	5,  // 2: telford.v1.ClientMessage.status:type_name -> telford.v1.StatusChange
-	23, // 3: telford.v1.ClientMessage.watch:type_name -> telford.v1.WatchRequest
+	22, // 3: telford.v1.ClientMessage.watch:type_name -> telford.v1.WatchRequest
 	6,  // 4: telford.v1.ClientMessage.ping:type_name -> telford.v1.Ping
 	7,  // 5: telford.v1.ClientMessage.pong:type_name -> telford.v1.Pong
 	8,  // 6: telford.v1.ClientMessage.ack:type_name -> telford.v1.Ack
 	9,  // 7: telford.v1.ClientMessage.goodbye:type_name -> telford.v1.Goodbye
-	13, // 8: telford.v1.ClientMessage.replay:type_name -> telford.v1.Replay
-	16, // 9: telford.v1.ClientMessage.call:type_name -> telford.v1.Call
-	17, // 10: telford.v1.ClientMessage.result:type_name -> telford.v1.Result
-	18, // 11: telford.v1.ClientMessage.chunk:type_name -> telford.v1.Chunk
-	19, // 12: telford.v1.ClientMessage.cancel:type_name -> telford.v1.Cancel
-	3,  // 13: telford.v1.ServerMessage.hello_ack:type_name -> telford.v1.HelloAck
-	4,  // 14: telford.v1.ServerMessage.registered:type_name -> telford.v1.Registered
-	24, // 15: telford.v1.ServerMessage.watch:type_name -> telford.v1.WatchUpdate
-	25, // 16: telford.v1.ServerMessage.revocation:type_name -> telford.v1.Revocation
-	6,  // 17: telford.v1.ServerMessage.ping:type_name -> telford.v1.Ping
-	7,  // 18: telford.v1.ServerMessage.pong:type_name -> telford.v1.Pong
-	8,  // 19: telford.v1.ServerMessage.ack:type_name -> telford.v1.Ack
-	10, // 20: telford.v1.ServerMessage.drain:type_name -> telford.v1.Drain
-	11, // 21: telford.v1.ServerMessage.permits:type_name -> telford.v1.Permits
-	12, // 22: telford.v1.ServerMessage.fenced:type_name -> telford.v1.Fenced
-	13, // 23: telford.v1.ServerMessage.replay:type_name -> telford.v1.Replay
-	14, // 24: telford.v1.ServerMessage.roots:type_name -> telford.v1.Roots
-	16, // 25: telford.v1.ServerMessage.call:type_name -> telford.v1.Call
-	17, // 26: telford.v1.ServerMessage.result:type_name -> telford.v1.Result
-	18, // 27: telford.v1.ServerMessage.chunk:type_name -> telford.v1.Chunk
-	19, // 28: telford.v1.ServerMessage.cancel:type_name -> telford.v1.Cancel
-	26, // 29: telford.v1.Registered.revision:type_name -> telford.v1.Revision
-	27, // 30: telford.v1.Registered.warnings:type_name -> telford.v1.Warning
-	28, // 31: telford.v1.Registered.refused:type_name -> telford.v1.Status
-	29, // 32: telford.v1.StatusChange.status:type_name -> telford.v1.InstanceStatus
-	17, // 33: telford.v1.Replay.result:type_name -> telford.v1.Result
-	15, // 34: telford.v1.Call.headers:type_name -> telford.v1.Pair
-	28, // 35: telford.v1.Result.status:type_name -> telford.v1.Status
-	15, // 36: telford.v1.Result.headers:type_name -> telford.v1.Pair
-	15, // 37: telford.v1.Result.trailers:type_name -> telford.v1.Pair
-	15, // 38: telford.v1.Chunk.headers:type_name -> telford.v1.Pair
-	28, // 39: telford.v1.Refused.status:type_name -> telford.v1.Status
-	0,  // 40: telford.v1.Session.Open:input_type -> telford.v1.ClientMessage
-	1,  // 41: telford.v1.Session.Open:output_type -> telford.v1.ServerMessage
-	41, // [41:42] is the sub-list for method output_type
-	40, // [40:41] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	15, // 8: telford.v1.ClientMessage.call:type_name -> telford.v1.Call
+	16, // 9: telford.v1.ClientMessage.result:type_name -> telford.v1.Result
+	17, // 10: telford.v1.ClientMessage.chunk:type_name -> telford.v1.Chunk
+	18, // 11: telford.v1.ClientMessage.cancel:type_name -> telford.v1.Cancel
+	3,  // 12: telford.v1.ServerMessage.hello_ack:type_name -> telford.v1.HelloAck
+	4,  // 13: telford.v1.ServerMessage.registered:type_name -> telford.v1.Registered
+	23, // 14: telford.v1.ServerMessage.watch:type_name -> telford.v1.WatchUpdate
+	24, // 15: telford.v1.ServerMessage.revocation:type_name -> telford.v1.Revocation
+	6,  // 16: telford.v1.ServerMessage.ping:type_name -> telford.v1.Ping
+	7,  // 17: telford.v1.ServerMessage.pong:type_name -> telford.v1.Pong
+	8,  // 18: telford.v1.ServerMessage.ack:type_name -> telford.v1.Ack
+	10, // 19: telford.v1.ServerMessage.drain:type_name -> telford.v1.Drain
+	11, // 20: telford.v1.ServerMessage.permits:type_name -> telford.v1.Permits
+	12, // 21: telford.v1.ServerMessage.fenced:type_name -> telford.v1.Fenced
+	13, // 22: telford.v1.ServerMessage.roots:type_name -> telford.v1.Roots
+	15, // 23: telford.v1.ServerMessage.call:type_name -> telford.v1.Call
+	16, // 24: telford.v1.ServerMessage.result:type_name -> telford.v1.Result
+	17, // 25: telford.v1.ServerMessage.chunk:type_name -> telford.v1.Chunk
+	18, // 26: telford.v1.ServerMessage.cancel:type_name -> telford.v1.Cancel
+	25, // 27: telford.v1.Registered.revision:type_name -> telford.v1.Revision
+	26, // 28: telford.v1.Registered.warnings:type_name -> telford.v1.Warning
+	27, // 29: telford.v1.Registered.refused:type_name -> telford.v1.Status
+	28, // 30: telford.v1.StatusChange.status:type_name -> telford.v1.InstanceStatus
+	14, // 31: telford.v1.Call.headers:type_name -> telford.v1.Pair
+	27, // 32: telford.v1.Result.status:type_name -> telford.v1.Status
+	14, // 33: telford.v1.Result.headers:type_name -> telford.v1.Pair
+	14, // 34: telford.v1.Result.trailers:type_name -> telford.v1.Pair
+	14, // 35: telford.v1.Chunk.headers:type_name -> telford.v1.Pair
+	27, // 36: telford.v1.Refused.status:type_name -> telford.v1.Status
+	0,  // 37: telford.v1.Session.Open:input_type -> telford.v1.ClientMessage
+	1,  // 38: telford.v1.Session.Open:output_type -> telford.v1.ServerMessage
+	38, // [38:39] is the sub-list for method output_type
+	37, // [37:38] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_telford_v1_session_proto_init() }
@@ -2394,7 +2310,6 @@ func file_telford_v1_session_proto_init() {
 		(*ClientMessage_Pong)(nil),
 		(*ClientMessage_Ack)(nil),
 		(*ClientMessage_Goodbye)(nil),
-		(*ClientMessage_Replay)(nil),
 		(*ClientMessage_Call)(nil),
 		(*ClientMessage_Result)(nil),
 		(*ClientMessage_Chunk)(nil),
@@ -2411,7 +2326,6 @@ func file_telford_v1_session_proto_init() {
 		(*ServerMessage_Drain)(nil),
 		(*ServerMessage_Permits)(nil),
 		(*ServerMessage_Fenced)(nil),
-		(*ServerMessage_Replay)(nil),
 		(*ServerMessage_Roots)(nil),
 		(*ServerMessage_Call)(nil),
 		(*ServerMessage_Result)(nil),
@@ -2424,7 +2338,7 @@ func file_telford_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telford_v1_session_proto_rawDesc), len(file_telford_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

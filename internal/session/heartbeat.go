@@ -1,0 +1,114 @@
+package session
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Heartbeat decides when to ask for a sign of life. It is pure: the owner says what
+// happened and asks when to ping next.
+type Heartbeat struct {
+	interval, ttl time.Duration
+	cur           time.Duration
+	ewma          time.Duration
+	misses        int
+}
+
+// Bounds of the heartbeat.
+const (
+	minBeat = 2 * time.Second
+	fastRTT = 50 * time.Millisecond
+)
+
+// NewHeartbeat returns the heartbeat of a session with the given interval, for a
+// registration that lives ttl. Zero means the defaults.
+func NewHeartbeat(interval, ttl time.Duration) *Heartbeat {
+	if interval <= 0 {
+		interval = Interval
+	}
+	if ttl <= 0 {
+		ttl = 90 * time.Second
+	}
+	return &Heartbeat{interval: interval, ttl: ttl, cur: interval / 3}
+}
+
+// Next is how long to wait, after the last sign of life, before the next ping.
+func (h *Heartbeat) Next() time.Duration { return h.cur }
+
+// PongTimeout is how long to wait for the answer to a ping before it counts as missed.
+func (h *Heartbeat) PongTimeout() time.Duration {
+	return max(min(minBeat, h.interval/3), 4*h.ewma)
+}
+
+// RTT is the smoothed round trip; 0 before the first.
+func (h *Heartbeat) RTT() time.Duration { return h.ewma }
+
+// OnPong takes in a round trip. While it is short and steady, pings become rarer.
+func (h *Heartbeat) OnPong(rtt time.Duration) {
+	steady := h.ewma == 0 || rtt < 2*h.ewma+5*time.Millisecond
+	if h.ewma == 0 {
+		h.ewma = rtt
+	} else {
+		h.ewma += (rtt - h.ewma) / 8
+	}
+	recovered := h.misses > 0
+	h.misses = 0
+	switch {
+	case recovered || h.ewma >= fastRTT || !steady:
+		h.cur = h.interval / 3
+	default:
+		h.cur = min(2*h.cur, h.ttl/6)
+	}
+}
+
+// OnReceived takes in another sign of life.
+func (h *Heartbeat) OnReceived() { h.misses = 0 }
+
+// OnMiss takes in a ping that was not answered in time. It reports whether the session
+// is to be suspended.
+func (h *Heartbeat) OnMiss() (suspended bool) {
+	h.misses++
+	base := h.interval / 3
+	h.cur = max(base>>min(h.misses, 16), min(minBeat, base))
+	return h.misses >= 2
+}
+
+// Backoff decides when to connect again: full jitter under a cap that doubles.
+type Backoff struct {
+	// Min is the first cap and Max the last; zero means 100 ms and 30 s.
+	Min, Max time.Duration
+	// Attempts is how many there are; 0 means for ever.
+	Attempts int
+	// Rand returns a number in [0, n); nil means the default source.
+	Rand func(n int64) int64
+
+	n int
+}
+
+// Next is how long to wait before the next attempt, and which attempt it is, from 1;
+// false when there is none left.
+func (b *Backoff) Next() (d time.Duration, attempt int, ok bool) {
+	if b.Attempts > 0 && b.n >= b.Attempts {
+		return 0, b.n, false
+	}
+	lo, hi := b.Min, b.Max
+	if lo <= 0 {
+		lo = 100 * time.Millisecond
+	}
+	if hi <= 0 {
+		hi = 30 * time.Second
+	}
+	limit := hi
+	if b.n < 32 && lo<<b.n < hi && lo<<b.n > 0 {
+		limit = lo << b.n
+	}
+	b.n++
+	r := b.Rand
+	if r == nil {
+		r = rand.Int64N
+	}
+	return time.Duration(r(int64(limit) + 1)), b.n, true
+}
+
+// Reset begins anew, after a success.
+func (b *Backoff) Reset() { b.n = 0 }
