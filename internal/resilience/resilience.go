@@ -94,13 +94,13 @@ type Why string
 
 // The reasons.
 const (
-	NotProven  Why = "not_proven" // a handler may have run
-	Final      Why = "final"      // the next try would be told the same
-	Streaming  Why = "streaming"
-	UsedUp     Why = "used_up"  // all attempts are made
-	NoTime     Why = "no_time"  // the deadline comes before the next try
-	Retryable  Why = "retry"    // try again after Delay
-	NotAFailed Why = "no_error" // there is nothing to retry
+	NotProven Why = "not_proven" // a handler may have run
+	Final     Why = "final"      // the next try would be told the same
+	Streaming Why = "streaming"
+	UsedUp    Why = "used_up"  // all attempts are made
+	NoTime    Why = "no_time"  // the deadline comes before the next try
+	Retryable Why = "retry"    // try again after Delay
+	Nothing   Why = "no_error" // there is nothing to retry
 )
 
 // Decision is what to do after a failure.
@@ -116,7 +116,7 @@ type Decision struct {
 func (p Policy) Decide(f Failure, random float64) Decision {
 	switch {
 	case f.Err == nil:
-		return Decision{Why: NotAFailed}
+		return Decision{Why: Nothing}
 	case f.Stream:
 		return Decision{Why: Streaming}
 	case !f.Err.NotStarted:

@@ -1,0 +1,237 @@
+package router
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/message"
+	"telford.dev/telford/internal/pick"
+	"telford.dev/telford/internal/resilience"
+)
+
+// Stream opens a streaming call. Who receives it reads until an error, or closes it;
+// closing, and the end of ctx, reach the handler. Messages are pulled: as long as nobody
+// receives, the instance is held back. A refusal before the start is picked again
+// elsewhere, also when it arrives only with the first Recv or Headers; the Call is
+// therefore read until one of those has returned. Errors are those of Router.Call.
+func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, error) {
+	now := r.clock.Now()
+	key, err := r.admit(req)
+	if err != nil {
+		r.nowhere.streamsEnded.count(err)
+		return nil, err
+	}
+	if methods := (*r.locals.Load())[key.name]; methods != nil {
+		err := unaryOnly(key.name, req.Call.Method, methods)
+		r.nowhere.streamsEnded.count(err)
+		return nil, err
+	}
+	own := *req
+	st := &stream{want: req.Call.ContentType}
+	st.ctx, st.deadline, st.cancel = withDeadline(ctx, req.Call.Deadline, 0)
+	st.picking = picking{router: r, key: key, now: now, req: &own, query: r.query(req, key.namespace, catalog.ServerStream)}
+	s, _ := r.current(key)
+	st.meter = r.meter(s)
+	st.meter.streams.Add(1)
+	if err := st.open(); err != nil {
+		st.finish(err)
+		return nil, err
+	}
+	return st, nil
+}
+
+// stream is the receiving end of a streaming call that may still move to another
+// instance. Its methods are for one goroutine.
+type stream struct {
+	picking
+	ctx      context.Context
+	cancel   context.CancelFunc // nil when ctx is the caller's own
+	deadline time.Time
+	meter    *meter
+	want     message.ContentType // of the caller
+
+	current message.Stream
+	entry   *entry
+	sent    message.ContentType // what the request was turned into
+	began   bool                // the handler has shown a sign of life
+
+	ended    error // what Recv says from now on
+	kind     message.ContentType
+	headers  []message.Pair
+	trailers []message.Pair
+}
+
+// open gives the call to instances until one takes it.
+func (s *stream) open() *errs.Error {
+	r := s.router
+	for {
+		var candidates [inline]pick.Candidate
+		var entries [inline]*entry
+		svc, v := r.current(s.key)
+		e, err := s.pick(svc, v, options{candidates: candidates[:0], entries: entries[:0]})
+		if err != nil {
+			return err
+		}
+		if err = s.openOn(e); err == nil {
+			return nil
+		}
+		if !resilience.Repick(err) {
+			return err
+		}
+		s.refused(e, err)
+	}
+}
+
+func (s *stream) openOn(e *entry) *errs.Error {
+	call := s.req.Call
+	link := e.endpoint.reachable()
+	if link == nil {
+		return unreachable(e)
+	}
+	kind, body, err := e.codec.Request(call.ContentType, call.Body)
+	if err != nil {
+		return errs.From(err).In("router", operation(call.Service, call.Method)).Unstarted()
+	}
+	if kind != call.ContentType {
+		s.meter.transcoded.Add(1)
+	}
+	out := new(message.Call)
+	s.router.outgoing(out, e, s.req, s.deadline)
+	out.ContentType, out.Body = kind, body
+	s.meter.bytesIn.Add(uint64(len(call.Body)))
+	e.endpoint.load.Begin()
+	st, err := link.Stream(s.ctx, out)
+	if err != nil {
+		e.endpoint.load.End()
+		return errs.From(err).In("router", operation(call.Service, call.Method))
+	}
+	s.current, s.entry, s.sent = st, e, kind
+	return nil
+}
+
+// moved reports whether a stream that was refused before its start goes on elsewhere.
+func (s *stream) moved(err error) bool {
+	e := errs.From(err)
+	if s.began || !resilience.Repick(e) {
+		return false
+	}
+	s.leave()
+	s.refused(s.entry, e)
+	if err := s.open(); err != nil {
+		s.finish(err)
+	}
+	return true
+}
+
+// leave closes the stream of the instance.
+func (s *stream) leave() {
+	if s.current != nil {
+		s.current.Close()
+		s.entry.endpoint.load.End()
+		s.current = nil
+	}
+}
+
+// finish ends the stream for its receiver; the first end stays.
+func (s *stream) finish(err error) {
+	if s.ended != nil {
+		return
+	}
+	s.ended = err
+	s.leave()
+	s.meter.streams.Add(-1)
+	if err == io.EOF {
+		s.meter.streamsEnded.count(nil)
+	} else {
+		s.meter.streamsEnded.count(errs.From(err))
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// Recv implements message.Stream.
+func (s *stream) Recv() ([]byte, error) {
+	for s.ended == nil {
+		b, err := s.current.Recv()
+		if err == nil {
+			s.began = true
+			if b, err = s.turn(b); err == nil {
+				s.meter.bytesOut.Add(uint64(len(b)))
+				return b, nil
+			}
+		}
+		if err != io.EOF && s.moved(err) {
+			continue
+		}
+		s.keep()
+		if err != io.EOF {
+			err = errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
+		}
+		s.finish(err)
+	}
+	return nil, s.ended
+}
+
+// turn brings a message into the content type of the caller.
+func (s *stream) turn(b []byte) ([]byte, error) {
+	got := s.current.ContentType()
+	if got == message.None {
+		got = s.sent
+	}
+	if got == s.want || s.want == message.None {
+		return b, nil
+	}
+	s.meter.transcoded.Add(1)
+	return s.entry.codec.Reply(got, s.want, b)
+}
+
+// keep remembers what may be asked for after the end.
+func (s *stream) keep() {
+	s.headers, _ = s.current.Headers() // does not wait: the stream has ended
+	s.trailers = s.current.Trailers()
+	s.kind = s.current.ContentType()
+}
+
+// Headers implements message.Stream.
+func (s *stream) Headers() ([]message.Pair, error) {
+	for s.ended == nil {
+		h, err := s.current.Headers()
+		if err == nil {
+			s.began = true
+			return h, nil
+		}
+		if !s.moved(err) {
+			return h, errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
+		}
+	}
+	if s.ended == io.EOF || s.began {
+		return s.headers, nil
+	}
+	return s.headers, s.ended
+}
+
+// Trailers implements message.Stream.
+func (s *stream) Trailers() []message.Pair { return s.trailers }
+
+// ContentType implements message.Stream.
+func (s *stream) ContentType() message.ContentType {
+	switch {
+	case s.want != message.None:
+		return s.want
+	case s.current != nil:
+		return s.current.ContentType()
+	default:
+		return s.kind
+	}
+}
+
+// Close implements message.Stream.
+func (s *stream) Close() {
+	if s.ended == nil {
+		s.finish(errs.New(errs.Canceled, "the stream was closed by its receiver").In("router", operation(s.key.name, s.req.Call.Method)))
+	}
+}

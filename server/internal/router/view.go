@@ -1,0 +1,284 @@
+package router
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/transcode"
+)
+
+type serviceKey struct{ namespace, name string }
+
+// service is all that is kept of one service name: its view, made anew whenever the
+// registry says something new, and its counters. It stays when the last instance goes,
+// which is how a service that is away is told from one that never was.
+type service struct {
+	key   serviceKey
+	view  atomic.Pointer[view]
+	meter meter
+}
+
+// view is one state of a service, indexed by method. It never changes.
+type view struct {
+	source []*catalog.Instance // what it was made from
+	nodes  []*node             // those of source that can be seen: all but OFFLINE
+	routes map[string]*route
+	bare   map[string][]string // last segment to full names, sorted
+}
+
+// node is one instance in a view. It goes over to the next view as long as the registry
+// returns the same *catalog.Instance.
+type node struct {
+	instance *catalog.Instance
+	endpoint *endpoint
+	takes    bool // its status receives calls and it does not drain
+	entries  []*entry
+}
+
+// entry is one method of one instance.
+type entry struct {
+	*node
+	method *catalog.Method
+	codec  *transcode.Method
+}
+
+// route is one method of a service over all instances that declare it.
+type route struct {
+	name    string
+	entries []*entry
+	newest  *entry // of the newest version; the first of several
+	// plain: every entry has the same contract and kind and is seen by every zone, so
+	// that a call without a target needs no look at either.
+	plain bool
+	kind  catalog.Kind // where plain
+}
+
+// current returns the view of a service and the service itself. Both are nil when the
+// service is not known; the view is nil when it has no instance now.
+func (r *Router) current(key serviceKey) (*service, *view) {
+	source := r.index.Candidates(key.namespace, key.name)
+	s := (*r.services.Load())[key]
+	if len(source) == 0 {
+		if s != nil && s.view.Load() != nil {
+			r.mu.Lock()
+			r.release(s)
+			r.mu.Unlock()
+		}
+		return s, nil
+	}
+	if s != nil {
+		if v := s.view.Load(); v != nil && sameSlice(v.source, source) {
+			return s, v
+		}
+	}
+	return r.compile(key, source)
+}
+
+// sameSlice reports whether two slices are the same memory. One that is held cannot be
+// reused for another, so that equal addresses mean an equal snapshot.
+func sameSlice(a, b []*catalog.Instance) bool { return len(a) == len(b) && &a[0] == &b[0] }
+
+// sweepEvery is how many views are made between two looks for services that are gone.
+const sweepEvery = 64
+
+func (r *Router) compile(key serviceKey, source []*catalog.Instance) (*service, *view) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := (*r.services.Load())[key]
+	if s == nil {
+		s = &service{key: key}
+		next := maps.Clone(*r.services.Load())
+		next[key] = s
+		r.services.Store(&next)
+	}
+	old := s.view.Load()
+	if old != nil && sameSlice(old.source, source) {
+		return s, old
+	}
+	v := r.newView(key, source, old)
+	for _, n := range v.nodes {
+		n.endpoint.refs++
+	}
+	s.view.Store(v)
+	r.unref(old)
+	if r.compiled++; r.compiled%sweepEvery == 0 {
+		r.sweep()
+	}
+	return s, v
+}
+
+// sweep lets go of the views of services that have no instance any more and that
+// nobody has called since; mu is held.
+func (r *Router) sweep() {
+	for key, s := range *r.services.Load() {
+		if s.view.Load() != nil && len(r.index.Candidates(key.namespace, key.name)) == 0 {
+			r.release(s)
+		}
+	}
+}
+
+// release drops the view of a service; mu is held.
+func (r *Router) release(s *service) {
+	r.unref(s.view.Swap(nil))
+}
+
+func (r *Router) unref(v *view) {
+	if v == nil {
+		return
+	}
+	for _, n := range v.nodes {
+		n.endpoint.refs--
+		r.forget(n.endpoint)
+	}
+}
+
+func (r *Router) newView(key serviceKey, source []*catalog.Instance, old *view) *view {
+	known := make(map[*catalog.Instance]*node)
+	if old != nil {
+		for _, n := range old.nodes {
+			known[n.instance] = n
+		}
+	}
+	v := &view{source: source, routes: make(map[string]*route), bare: make(map[string][]string)}
+	for _, in := range source {
+		if in.Declaration.Status == catalog.Offline {
+			continue
+		}
+		n := known[in]
+		if n == nil {
+			n = r.newNode(key, in)
+		}
+		v.nodes = append(v.nodes, n)
+		for _, e := range n.entries {
+			rt := v.routes[e.method.Name]
+			if rt == nil {
+				rt = &route{name: e.method.Name}
+				v.routes[e.method.Name] = rt
+			}
+			rt.entries = append(rt.entries, e)
+		}
+	}
+	for name, rt := range v.routes {
+		rt.finish()
+		if i := strings.LastIndexByte(name, '/'); i >= 0 {
+			v.bare[name[i+1:]] = append(v.bare[name[i+1:]], name)
+		}
+	}
+	for _, names := range v.bare {
+		slices.Sort(names)
+	}
+	return v
+}
+
+func (r *Router) newNode(key serviceKey, in *catalog.Instance) *node {
+	n := &node{
+		instance: in, endpoint: r.endpoint(endpointKey{key.namespace, in.ID}),
+		takes: in.Declaration.Status.Receives() && !in.Draining,
+	}
+	for i := range in.Declaration.Methods {
+		m := &in.Declaration.Methods[i]
+		n.entries = append(n.entries, &entry{node: n, method: m, codec: r.transcoder.Method(&in.Declaration, m)})
+	}
+	return n
+}
+
+// finish sets what follows from the entries.
+func (rt *route) finish() {
+	rt.plain, rt.kind = true, rt.entries[0].method.Kind
+	rt.newest = rt.entries[0]
+	for _, e := range rt.entries {
+		if compareVersions(e.instance.Declaration.Version, rt.newest.instance.Declaration.Version) > 0 {
+			rt.newest = e
+		}
+		if e.method.Kind != rt.kind || e.method.Contract != rt.entries[0].method.Contract ||
+			e.instance.Declaration.Scope == catalog.ScopeZone {
+			rt.plain = false
+		}
+	}
+}
+
+// route finds a method by its name, or by the last segment of it when that is unique.
+// several are the candidates when it is not.
+func (v *view) route(name string) (rt *route, several []string) {
+	if rt = v.routes[name]; rt != nil {
+		return rt, nil
+	}
+	switch full := v.bare[name]; len(full) {
+	case 0:
+		return nil, nil
+	case 1:
+		return v.routes[full[0]], nil
+	default:
+		return nil, full
+	}
+}
+
+// methods returns the names of all methods, sorted.
+func (v *view) methods() []string { return slices.Sorted(maps.Keys(v.routes)) }
+
+// compareVersions orders versions: dot-separated parts, numbers by value and others by
+// text, a number before a text; of two with the same parts, one with a suffix behind "-"
+// (a pre-release) is older than one without. A leading "v" and all behind "+" do not
+// count. The empty version is the oldest.
+func compareVersions(a, b string) int {
+	if a == b {
+		return 0
+	}
+	a, preA := splitVersion(a)
+	b, preB := splitVersion(b)
+	if c := compareParts(a, b); c != 0 {
+		return c
+	}
+	if (preA == "") != (preB == "") {
+		if preA == "" {
+			return 1
+		}
+		return -1
+	}
+	return compareParts(preA, preB)
+}
+
+func splitVersion(s string) (core, pre string) {
+	s, _, _ = strings.Cut(strings.TrimPrefix(s, "v"), "+")
+	core, pre, _ = strings.Cut(s, "-")
+	return core, pre
+}
+
+func compareParts(a, b string) int {
+	for a != "" || b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		nx, ny := digits(x), digits(y)
+		var c int
+		switch {
+		case nx && ny:
+			x, y = strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
+			c = cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+		case nx != ny && x != "" && y != "":
+			c = 1
+			if nx {
+				c = -1
+			}
+		default:
+			c = cmp.Compare(x, y)
+		}
+		if c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
