@@ -149,6 +149,8 @@ func Repick(err *errs.Error) bool {
 	case errs.InvalidArgument, errs.PermissionDenied, errs.Unauthenticated, errs.DepthExceeded,
 		errs.DeadlineExceeded, errs.Canceled, errs.AlreadyExists, errs.Conflict, errs.Terminal, errs.Handler:
 		return false
+	case errs.ResourceExhausted:
+		return err.Retryable // else it is the call that is too large, not the instance too busy
 	}
 	return true
 }

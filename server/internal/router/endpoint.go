@@ -31,7 +31,9 @@ func (e *endpoint) reachable() message.Link {
 // Attach makes an instance reachable over l and returns what ends that. A second Attach
 // of the same instance takes over: new calls use the new link, those under way stay on
 // the old one, and the detach of the old one no longer does anything. Detaching twice is
-// safe.
+// safe. A link that would let calls wait for its connection to come back is detached
+// meanwhile, so that they go elsewhere. One that has a method Permits() int is asked once
+// how many calls it takes; with that many outstanding, other instances come first.
 func (r *Router) Attach(namespace, instance string, l message.Link) (detach func()) {
 	a := &attachment{link: l}
 	r.mu.Lock()
@@ -39,6 +41,11 @@ func (r *Router) Attach(namespace, instance string, l message.Link) (detach func
 	if e.link.Load() == nil {
 		e.load.Start(r.sinceEpoch(r.clock.Now()))
 	}
+	limit := 0
+	if p, ok := l.(interface{ Permits() int }); ok {
+		limit = p.Permits()
+	}
+	e.load.SetLimit(limit)
 	e.link.Store(a)
 	r.mu.Unlock()
 	return func() {

@@ -39,7 +39,7 @@ func noInstance(why, service, method, format string, args ...any) *errs.Error {
 
 // unknownService tells a service that is away from one that never was.
 func (r *Router) unknownService(namespace, name, method string, known bool) *errs.Error {
-	if known {
+	if known || r.memory != nil && r.memory.Known(namespace, name) {
 		return noInstance(whyUnregistered, name, method,
 			"service %q has no instance registered in namespace %q now, though it had before: start one, or wait for it to come back", clip(name), namespace)
 	}

@@ -34,6 +34,13 @@ type Index interface {
 	ServicesWithMethod(namespace, grpcService string) []string
 }
 
+// Memory is what an Index may know beyond that: services that are away for now. Calls of
+// those fail with no_instance, which may be retried, and not with service_not_found.
+type Memory interface {
+	// Known reports whether a service has had an instance not long ago.
+	Known(namespace, service string) bool
+}
+
 // Request is a call as a door hands it in. What it says of the caller comes from the
 // credential.
 type Request struct {
@@ -70,6 +77,7 @@ type Config struct {
 // Router routes calls. It is safe for concurrent use.
 type Router struct {
 	index      Index
+	memory     Memory // nil when the index has none
 	zone       string
 	locality   string
 	clock      clock.Clock
@@ -105,6 +113,7 @@ func New(c Config) *Router {
 		index: c.Index, zone: c.Zone, locality: c.Locality, clock: c.Clock, log: c.Log, rand: c.Rand,
 		transcoder: c.Transcoder, epoch: c.Clock.Now(), endpoints: make(map[endpointKey]*endpoint),
 	}
+	r.memory, _ = c.Index.(Memory)
 	r.services.Store(&map[serviceKey]*service{})
 	r.locals.Store(&localTable{})
 	return r
