@@ -138,6 +138,15 @@ const (
 	Replaced     Reason = "replaced"
 )
 
+// Final reports whether r is a reason to be gone for good.
+func (r Reason) Final() bool {
+	switch r {
+	case Expired, Deregistered, Drained, Revoked, Operator, Replaced:
+		return true
+	}
+	return false
+}
+
 // The reasons of removals that are only a watcher's: the instance is still
 // registered, and there is no tombstone of it.
 const (
