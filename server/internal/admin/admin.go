@@ -1,0 +1,74 @@
+// Package admin owns the administration of a runtime, telford.admin.v1: it decodes a
+// request, calls the domain and encodes the answer, over gRPC and as JSON over HTTP,
+// both by the same code. It alone decides that administration takes the operator's
+// token, and writes each change to the audit log with its author. It keeps nothing and
+// rules on nothing else.
+//
+// It starts one goroutine for each stream over HTTP, which ends with its request.
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"telford.dev/telford/internal/catalog"
+	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
+	"telford.dev/telford/server/internal/identity"
+	"telford.dev/telford/server/internal/registry"
+)
+
+// Authority is the part of the identity domain that is administered;
+// *identity.Authority is one.
+type Authority interface {
+	Authenticate(ctx context.Context, bearer string) (identity.Principal, error)
+	CreateKey(ctx context.Context, in identity.CreateKey) (identity.Key, string, error)
+	Keys(ctx context.Context, f identity.KeyFilter) ([]identity.Key, error)
+	RevokeKey(ctx context.Context, id, author, reason string) (identity.Key, error)
+	RotateKey(ctx context.Context, id string, grace time.Duration, author string) (identity.Key, string, error)
+	EnsureNamespace(ctx context.Context, name string, account int64) (identity.Namespace, error)
+	Namespace(ref string) (identity.Namespace, error)
+	Namespaces() []identity.Namespace
+}
+
+// Registry is the part of the registry that is administered; *registry.Registry is one.
+type Registry interface {
+	List(f registry.Filter) []*catalog.Instance
+	Get(namespace, id string) (*catalog.Instance, error)
+	Tombstones(ctx context.Context, f registry.Filter) ([]catalog.Tombstone, error)
+	Watch(namespace string, services []string, after catalog.Revision) *registry.Watcher
+	Drain(ctx context.Context, namespace, id string, on bool) error
+	Deregister(ctx context.Context, namespace, id string, reason catalog.Reason) error
+}
+
+// Config are the parts of an API; all are needed.
+type Config struct {
+	Authority Authority
+	Registry  Registry
+	// Info describes the node. The message belongs to the caller.
+	Info func() *adminv1.Info
+	// Now is the time, for the state of keys.
+	Now func() time.Time
+	// Log is where changes are audited.
+	Log *slog.Logger
+}
+
+// API is the administration of one runtime.
+type API struct {
+	cfg Config
+}
+
+// New returns an API over the parts.
+func New(cfg Config) *API { return &API{cfg: cfg} }
+
+// Register adds the services of telford.admin.v1 to a gRPC server. Each checks the
+// credential of its caller itself, whatever interceptors the server has.
+func (a *API) Register(to grpc.ServiceRegistrar) {
+	g := &guard{to: to, authority: a.cfg.Authority, log: a.cfg.Log}
+	adminv1.RegisterKeysServer(g, &keys{api: a})
+	adminv1.RegisterNamespacesServer(g, &namespaces{api: a})
+	adminv1.RegisterServicesServer(g, &services{api: a})
+	adminv1.RegisterSystemServer(g, &system{api: a})
+}

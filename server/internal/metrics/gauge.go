@@ -1,0 +1,8 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Gauge returns a family of one value that is asked for at each scrape.
+func Gauge(name, help string, value func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: Namespace, Name: name, Help: help}, value)
+}
