@@ -25,7 +25,9 @@ type DB interface {
 	// run twice and does storage calls only. An error of f rolls back what f did and
 	// is returned unchanged. ErrOutcomeUnknown: the commit failed in a way that
 	// leaves open whether it took effect. ErrFull: there is no space left. ErrClosed:
-	// the store is closing. ctx bounds the waiting, not the commit.
+	// the store is closing. ErrBusy: the queue of writes stayed full. ctx bounds the
+	// waiting, not the commit: when it ends before f began, f never runs and Write
+	// returns the error of ctx; once f began, Write returns its outcome.
 	Write(ctx context.Context, f func(Tx) error) error
 	// Read runs f in a read-only transaction on one snapshot. f must end within
 	// 100 ms and must not wait for a client.
@@ -42,4 +44,7 @@ var (
 	ErrFull           = errors.New("no space left in the store")
 	ErrReadOnly       = errors.New("the store is read-only")
 	ErrClosed         = errors.New("the store is closed")
+	ErrBusy           = errors.New("too many writes are waiting") // nothing was done; the caller may try again later
+	ErrUnavailable    = errors.New("the store cannot be reached") // nothing was done
+	ErrInvalid        = errors.New("value cannot be stored")      // text that is not UTF-8 or has a NUL in it
 )
