@@ -16,12 +16,12 @@ import (
 // when there is a cluster secret.
 type FileVault struct {
 	dir    string
-	secret string
+	secret hidden
 }
 
 // NewFileVault returns the vault in dir, which is made when the first secret is.
 func NewFileVault(dir, clusterSecret string) *FileVault {
-	return &FileVault{dir, clusterSecret}
+	return &FileVault{dir, hide(clusterSecret)}
 }
 
 // Load implements Vault. A directory or file that others may read is an error.
@@ -34,10 +34,10 @@ func (v *FileVault) Load(_ context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.secret == "" && !bytes.HasPrefix(data, sealMagic) {
+	if *v.secret.text == "" && !bytes.HasPrefix(data, sealMagic) {
 		return data, nil
 	}
-	return unseal(v.secret, name, path, data)
+	return unseal(*v.secret.text, name, path, data)
 }
 
 // Create implements Vault.
@@ -57,8 +57,8 @@ func (v *FileVault) write(name string, secret []byte, write func(string, []byte)
 	if err := checkPrivate(v.dir, 0o700); err != nil {
 		return err
 	}
-	if v.secret != "" {
-		sealed, err := seal(v.secret, name, secret)
+	if *v.secret.text != "" {
+		sealed, err := seal(*v.secret.text, name, secret)
 		if err != nil {
 			return err
 		}

@@ -62,6 +62,13 @@ type Config struct {
 	Holder func(namespace, instance string) (service string, held bool)
 }
 
+// Format implements fmt.Formatter: what tells one configuration from another, without
+// the secret.
+func (cfg Config) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "identity{data=%q dev=%t trust_domain=%q leaf_life=%s node=%q hosts=%q}",
+		cfg.Data, cfg.Dev, cfg.TrustDomain, cfg.LeafLife, cfg.Node, cfg.Hosts)
+}
+
 // Authority is the certificate authority and the keeper of keys of one cluster. It is
 // safe for concurrent use.
 type Authority struct {
@@ -107,6 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	if a.mac, err = openSecret(ctx, a.meta(), cfg.Vault, cfg.ClusterSecret); err != nil {
 		return nil, err
 	}
+	a.cfg.ClusterSecret = ""
 	if a.ca, err = openCA(ctx, a.meta(), cfg); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/x509"
+	"fmt"
 	"time"
 
 	"telford.dev/telford/internal/errs"
@@ -26,6 +27,11 @@ type ProvisionRequest struct {
 	Service string
 	// Instance is the wanted id; empty has one made.
 	Instance string
+}
+
+// Format implements fmt.Formatter: everything but the secret.
+func (in ProvisionRequest) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "provision{key=%q service=%q instance=%q csr=%d bytes}", in.KeyID, in.Service, in.Instance, len(in.CSR))
 }
 
 // Issued is a certificate with what its holder needs besides.

@@ -30,8 +30,13 @@ type Vault interface {
 // MetaVault keeps secrets in the store's meta table, always wrapped.
 type MetaVault struct {
 	meta   meta
-	secret string
+	secret hidden
 }
+
+// hidden is a secret that prints as nothing, whatever it is part of.
+type hidden struct{ text *string }
+
+func hide(s string) hidden { return hidden{&s} }
 
 // NewMetaVault returns the vault for a store that several nodes share. The cluster
 // secret is required.
@@ -43,7 +48,7 @@ func NewMetaVault(db tx.DB, storage Storage, clusterSecret string) (*MetaVault, 
 	if err := checkClusterSecret(clusterSecret); err != nil {
 		return nil, err
 	}
-	return &MetaVault{meta{db, storage}, clusterSecret}, nil
+	return &MetaVault{meta{db, storage}, hide(clusterSecret)}, nil
 }
 
 // Load implements Vault.
@@ -52,12 +57,12 @@ func (v *MetaVault) Load(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unseal(v.secret, name, "the database's "+name, sealed)
+	return unseal(*v.secret.text, name, "the database's "+name, sealed)
 }
 
 // Create implements Vault.
 func (v *MetaVault) Create(ctx context.Context, name string, secret []byte) error {
-	sealed, err := seal(v.secret, name, secret)
+	sealed, err := seal(*v.secret.text, name, secret)
 	if err != nil {
 		return err
 	}
@@ -66,7 +71,7 @@ func (v *MetaVault) Create(ctx context.Context, name string, secret []byte) erro
 
 // Replace implements Vault.
 func (v *MetaVault) Replace(ctx context.Context, name string, secret []byte) error {
-	sealed, err := seal(v.secret, name, secret)
+	sealed, err := seal(*v.secret.text, name, secret)
 	if err != nil {
 		return err
 	}
