@@ -19,7 +19,6 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"telford.dev/telford/internal/catalog"
-	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/api"

@@ -52,4 +52,3 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 }
-

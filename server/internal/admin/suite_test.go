@@ -170,4 +170,3 @@ func sameBytes(t *testing.T, got []byte, want proto.Message) {
 		t.Errorf("JSON differs from gRPC (-gRPC +HTTP):\n%s", diff)
 	}
 }
-
