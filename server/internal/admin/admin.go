@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/errs"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -47,6 +48,9 @@ type Registry interface {
 type Config struct {
 	Authority Authority
 	Registry  Registry
+	// EndSession ends the session of an instance, telling it the cause; false when it
+	// has none.
+	EndSession func(namespace, instance string, cause *errs.Error) bool
 	// Info describes the node. The message belongs to the caller.
 	Info func() *adminv1.Info
 	// Now is the time, for the state of keys.

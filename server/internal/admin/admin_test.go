@@ -24,7 +24,6 @@ import (
 	"telford.dev/telford/server/api"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 	"telford.dev/telford/server/internal/identity"
-	"telford.dev/telford/server/internal/registry"
 )
 
 func TestReadsAreTheSameOverBothDoors(t *testing.T) {
@@ -201,6 +200,14 @@ func TestDrainAndDeregister(t *testing.T) {
 	}
 	if gone.GetReason() != string(catalog.Operator) || gone.GetName() != "payments" {
 		t.Errorf("tombstone %v", gone)
+	}
+	select {
+	case got := <-s.ended:
+		if got != "default/in-1" {
+			t.Errorf("the session of %s was ended", got)
+		}
+	default:
+		t.Error("the session goes on")
 	}
 	_, err = adminv1.NewServicesClient(s.conn).Drain(ctx, &adminv1.DrainServiceRequest{Id: "in-1"})
 	if e := errpb.FromGRPC(err); e == nil || e.Code != errs.NotFound || !strings.Contains(e.Message, "gone since") {

@@ -170,6 +170,7 @@ func (s *services) Deregister(ctx context.Context, in *adminv1.DeregisterService
 	if err := s.api.cfg.Registry.Deregister(registry.WithAuthor(ctx, operator), namespace, in.GetId(), catalog.Operator); err != nil {
 		return nil, err
 	}
+	s.api.cfg.EndSession(namespace, in.GetId(), errs.New(errs.FailedPrecondition, "an operator has deregistered instance %q", in.GetId()))
 	return &adminv1.Tombstone{
 		Id: i.ID, Name: i.Declaration.Service, Namespace: namespace, Reason: string(catalog.Operator), At: timestamp(s.api.cfg.Now()),
 	}, nil

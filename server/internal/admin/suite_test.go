@@ -42,6 +42,7 @@ type suite struct {
 	conn      *grpc.ClientConn
 	http      *httptest.Server
 	log       *syncBuffer
+	ended     chan string // instances whose session was ended
 }
 
 type syncBuffer struct {
@@ -64,7 +65,7 @@ func (s *syncBuffer) String() string {
 func setup(t *testing.T) *suite {
 	t.Helper()
 	ctx := t.Context()
-	s := &suite{clock: clock.NewManual(time.Date(2030, 3, 1, 12, 0, 0, 0, time.UTC)), log: &syncBuffer{}}
+	s := &suite{clock: clock.NewManual(time.Date(2030, 3, 1, 12, 0, 0, 0, time.UTC)), log: &syncBuffer{}, ended: make(chan string, 10)}
 	dir := t.TempDir()
 	db, err := store.Open(ctx, store.Config{Data: dir, Clock: s.clock, Fast: true})
 	if err != nil {
@@ -80,6 +81,10 @@ func setup(t *testing.T) *suite {
 	t.Cleanup(func() { _ = s.registry.Stop(context.Background()) })
 	a := New(Config{
 		Authority: s.authority, Registry: s.registry, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
+		EndSession: func(namespace, instance string, _ *errs.Error) bool {
+			s.ended <- namespace + "/" + instance
+			return true
+		},
 		Info: func() *adminv1.Info { return &adminv1.Info{Version: &adminv1.Version{Version: "v9"}, Zone: "local"} },
 	})
 	g := grpc.NewServer()
