@@ -3,16 +3,12 @@ package admin
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
@@ -49,7 +45,6 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 		runtime.WithStreamErrorHandler(func(_ context.Context, err error) *status.Status {
 			return errpb.ToGRPC(errpb.FromTransport(err))
 		}),
-		runtime.SetQueryParameterParser(queryParser{}),
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
@@ -71,6 +66,10 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 		}
 	}
 	document := api.OpenAPI()
+	parameters, err := readParameters(document)
+	if err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Nothing is told to those without a credential, not even what exists.
 		if err := authorizeRequest(r, a.cfg.Authority); err != nil {
@@ -80,6 +79,10 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 		if r.URL.Path == OpenAPIPath && r.Method == http.MethodGet {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(document)
+			return
+		}
+		if err := parameters.check(r); err != nil {
+			problem(w, r, err)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -101,21 +104,6 @@ func routing(r *http.Request, code int) *errs.Error {
 		return errs.New(errs.MethodNotFound, "%s is not served at %s; see %s", r.Method, r.URL.Path, OpenAPIPath)
 	}
 	return errs.New(errs.NotFound, "the API has no %s; see %s", r.URL.Path, OpenAPIPath)
-}
-
-// queryParser reads query parameters and refuses those that a request does not have,
-// which the gateway would skip in silence.
-type queryParser struct{}
-
-func (queryParser) Parse(target proto.Message, values url.Values, filter *utilities.DoubleArray) error {
-	fields := target.ProtoReflect().Descriptor().Fields()
-	for name := range values {
-		first, _, _ := strings.Cut(name, ".")
-		if fields.ByName(protoreflect.Name(first)) == nil {
-			return errs.New(errs.InvalidArgument, "%q is not a parameter of this request; see %s", name, OpenAPIPath)
-		}
-	}
-	return (&runtime.DefaultQueryParser{}).Parse(target, values, filter)
 }
 
 // marshaler writes the JSON of the API. The failure that ends a stream behind its first
