@@ -75,10 +75,16 @@ func (w *msgpackWalker) value(depth int) error {
 		return err
 	case c == msgpcode.Float:
 		f, err := w.dec.DecodeFloat32()
-		return errors.Join(err, w.float(float64(f), 32))
+		if err != nil {
+			return err
+		}
+		return w.float(float64(f), 32)
 	case c == msgpcode.Double:
 		f, err := w.dec.DecodeFloat64()
-		return errors.Join(err, w.float(f, 64))
+		if err != nil {
+			return err
+		}
+		return w.float(f, 64)
 	case isInteger(c):
 		return w.integer(c)
 	case msgpcode.IsString(c):
@@ -139,7 +145,11 @@ func (w *msgpackWalker) float(f float64, bits int) error {
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		format = 'e'
 	}
+	from := len(w.out)
 	w.out = strconv.AppendFloat(w.out, f, format, -1, bits)
+	if bytes.IndexAny(w.out[from:], ".e") < 0 {
+		w.out = append(w.out, ".0"...) // else it would come back as an integer
+	}
 	return nil
 }
 

@@ -96,6 +96,9 @@ func (m *Method) undescribed(why string) *errs.Error {
 }
 
 func (s *set) jsonToProto(desc protoreflect.MessageDescriptor, body []byte) ([]byte, error) {
+	if err := bearable(body, countJSON); err != nil {
+		return nil, err
+	}
 	msg := dynamicpb.NewMessage(desc)
 	if len(body) != 0 {
 		if err := (protojson.UnmarshalOptions{Resolver: s.types}).Unmarshal(body, msg); err != nil {
@@ -110,6 +113,9 @@ func (s *set) jsonToProto(desc protoreflect.MessageDescriptor, body []byte) ([]b
 }
 
 func (s *set) protoToJSON(desc protoreflect.MessageDescriptor, body []byte) ([]byte, error) {
+	if err := bearable(body, func(b []byte) int { return countProto(desc, b, 0) }); err != nil {
+		return nil, err
+	}
 	msg := dynamicpb.NewMessage(desc)
 	if err := (proto.UnmarshalOptions{Resolver: s.types}).Unmarshal(body, msg); err != nil {
 		return nil, err
@@ -124,64 +130,6 @@ func (s *set) protoToJSON(desc protoreflect.MessageDescriptor, body []byte) ([]b
 		return nil, err
 	}
 	return out, fits(len(out), "JSON")
-}
-
-// leastJSON returns a lower bound of the size of msg as JSON. It stops counting once
-// that is over the largest payload.
-func (s *set) leastJSON(msg protoreflect.Message) int {
-	n := s.skeleton(msg.Descriptor())
-	msg.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case f.IsMap():
-			if f.MapValue().Message() != nil {
-				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-					n += s.leastJSON(v.Message())
-					return n <= message.MaxPayload
-				})
-			}
-		case f.Message() == nil:
-		case f.IsList():
-			for i := 0; i < v.List().Len() && n <= message.MaxPayload; i++ {
-				n += s.leastJSON(v.List().Get(i).Message())
-			}
-		default:
-			n += s.leastJSON(v.Message())
-		}
-		return n <= message.MaxPayload
-	})
-	return n
-}
-
-// skeleton returns the least that a message of a type takes: its field names. Messages
-// with a JSON form of their own count as nothing.
-func (s *set) skeleton(desc protoreflect.MessageDescriptor) int {
-	if strings.HasPrefix(string(desc.FullName()), "google.protobuf.") {
-		return 0
-	}
-	if n, ok := s.skeletons.Load(desc); ok {
-		return n.(int)
-	}
-	n := len("{}")
-	fields := desc.Fields()
-	for i := range fields.Len() {
-		// Members of a oneof, and proto3 optionals, are left out when unset.
-		if f := fields.Get(i); f.ContainingOneof() == nil {
-			n += len(`"":0`) + len(f.Name())
-		}
-	}
-	s.skeletons.Store(desc, n)
-	return n
-}
-
-// fits returns resource_exhausted for a body over the limit.
-func fits(n int, as string) error {
-	if n <= message.MaxPayload {
-		return nil
-	}
-	e := errs.New(errs.ResourceExhausted, "the body takes %d bytes as %s or more and a payload holds at most %d: send less, or send it in parts",
-		n, as, message.MaxPayload)
-	e.Retryable = false
-	return e
 }
 
 // plain returns the text of a protobuf error as people want to read it: its own prefix

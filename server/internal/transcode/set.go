@@ -135,6 +135,9 @@ func (c *cache) put(key [sha256.Size]byte, s *set) *set {
 	return s
 }
 
+// Sets is the number of parsed descriptor sets that are kept.
+func (t *Transcoder) Sets() int { return t.sets.len() }
+
 func (c *cache) len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,12 +7,12 @@
 // JSON is that of protobuf with the proto's field names and unpopulated fields: 64-bit
 // integers are strings, bytes are base64. Between JSON and msgpack integers keep every
 // digit up to 64 bits either way, signed or unsigned, and larger ones are refused; JSON
-// numbers with a point or an exponent are 64-bit floats; msgpack binary becomes a base64
-// string (and a JSON string never becomes binary), a timestamp an RFC 3339 string in
-// UTC, an integer key its decimal digits; other extension types, other keys, and numbers
-// that JSON cannot write are refused. Between protobuf and msgpack the rules of both
-// apply in turn. An empty body stays empty where JSON and msgpack are written from each
-// other, and stands for the empty message where protobuf is.
+// numbers with a point or an exponent are 64-bit floats, and floats have a point; msgpack
+// binary becomes a base64 string (and a JSON string never becomes binary), a timestamp an
+// RFC 3339 string in UTC, an integer key its decimal digits; other extension types, other
+// keys, and numbers that JSON cannot write are refused. Between protobuf and msgpack the
+// rules of both apply in turn. An empty body stays empty where JSON and msgpack are
+// written from each other, and stands for the empty message where protobuf is.
 package transcode
 
 import (
@@ -184,10 +184,7 @@ func (m *Method) turn(from, to message.ContentType, body []byte, request bool) (
 		return nil, errs.New(errs.InvalidArgument, "%s takes %s and the call brings %s: no way is known from one to the other",
 			m.name, m.accepted(), from)
 	}
-	if err != nil {
-		return nil, errs.From(err).In("", "")
-	}
-	return out, nil
+	return out, err
 }
 
 // accepted lists the content types that the handler takes, for messages.
