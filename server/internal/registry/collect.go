@@ -7,9 +7,9 @@ import (
 	"telford.dev/telford/internal/catalog"
 )
 
-// maxUpdate is about how many bytes of a wire one update takes at most, unless one
+// defaultUpdate is about how many bytes of a wire one update takes at most, unless one
 // instance alone takes more.
-const maxUpdate = 1 << 20
+const defaultUpdate = 1 << 20
 
 // stoneSize is about what a removal takes.
 const stoneSize = 128
@@ -55,7 +55,7 @@ func (w *Watcher) collect() *catalog.Update {
 	if len(found) == 0 && !snapshot {
 		return nil
 	}
-	parts := found.split(snapshot, r.revision())
+	parts := found.split(snapshot, r.revision(), r.maxUpdate)
 	w.parts = parts[1:]
 	return parts[0]
 }
@@ -106,13 +106,14 @@ func (f news) members(s *service, n uint64) {
 	}
 }
 
-// split makes updates of what was found. Only the last carries the revision.
-func (f news) split(snapshot bool, rev catalog.Revision) []*catalog.Update {
+// split makes updates of about most bytes of what was found. Only the last carries the
+// revision.
+func (f news) split(snapshot bool, rev catalog.Revision, most int) []*catalog.Update {
 	u := &catalog.Update{Snapshot: snapshot}
 	parts := []*catalog.Update{u}
 	size := 0
 	room := func(n int) *catalog.Update {
-		if size > 0 && size+n > maxUpdate {
+		if size > 0 && size+n > most {
 			u, size = &catalog.Update{}, 0
 			parts = append(parts, u)
 		}

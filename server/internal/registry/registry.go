@@ -85,6 +85,8 @@ type Registry struct {
 	time  timeline
 	keys  keyLocks
 	stats counters
+	// maxUpdate is about how many bytes one update takes at most.
+	maxUpdate int
 
 	// namespaces is replaced whole, under mu, and read without a lock.
 	namespaces atomic.Pointer[map[string]*namespace]
@@ -138,6 +140,8 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 		cfg: cfg, log: cfg.Log, clock: cfg.Clock,
 		entries:  make(map[key]*entry),
 		watchers: make(map[*Watcher]struct{}),
+
+		maxUpdate: defaultUpdate,
 	}
 	r.namespaces.Store(&map[string]*namespace{})
 	r.ring.init(cfg.Retain)
