@@ -86,9 +86,11 @@ func holder(f *os.File) string {
 	return " by another process"
 }
 
-// close lets go of the directory.
+// close lets go of the directory. The lock is given up by name: closing the file is
+// not enough while a process that is being started still shares it.
 func (d *directory) close() error {
-	if err := d.lock.Close(); err != nil {
+	err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN)
+	if err := errors.Join(err, d.lock.Close()); err != nil {
 		return fmt.Errorf("unlock %s: %w", d.path, err)
 	}
 	return nil

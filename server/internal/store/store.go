@@ -86,9 +86,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), s.unlock())
 	}
 	if cfg.Metrics != nil {
-		if s.unreg, err = m.register(cfg.Metrics, s); err != nil {
+		unreg, err := m.register(cfg.Metrics, s)
+		if err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
+		s.unreg = unreg
 	}
 	return s, nil
 }

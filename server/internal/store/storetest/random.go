@@ -1,0 +1,226 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/identity"
+	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/store/engine"
+	"telford.dev/telford/server/internal/tx"
+)
+
+// operation is one call of a storage method with fixed arguments: what it returns is
+// compared between implementations.
+type operation struct {
+	name string
+	run  func(Store, tx.Tx) (any, error)
+}
+
+func (o operation) String() string { return o.name }
+
+// transaction is several operations that succeed or fail together.
+type transaction struct {
+	ops   []operation
+	abort bool // the function returns an error at its end
+}
+
+var errAbort = errors.New("aborted by the test")
+
+// outcome is everything that one implementation said.
+type outcome struct {
+	Results []any
+	Errors  []string
+	Err     string
+	After   int
+}
+
+// sentinels are the errors whose identity must agree; texts may differ.
+var sentinels = map[string]error{
+	"not found": tx.ErrNotFound, "exists": tx.ErrExists, "stale": tx.ErrStale, "abort": errAbort,
+	"read-only": tx.ErrReadOnly, "invalid": tx.ErrInvalid, "full": tx.ErrFull, "unknown": tx.ErrOutcomeUnknown,
+}
+
+func sentinel(err error) string {
+	if err == nil {
+		return ""
+	}
+	for name, target := range sentinels {
+		if errors.Is(err, target) {
+			return name
+		}
+	}
+	return "another error: " + err.Error()
+}
+
+// apply runs a transaction on one implementation.
+func apply(t testing.TB, s Store, x transaction) outcome {
+	var o outcome
+	o.Err = sentinel(s.Write(t.Context(), func(t2 tx.Tx) error {
+		after := o.After
+		o = outcome{After: after} // the function may run twice
+		t2.AfterCommit(func() { o.After++ })
+		for _, op := range x.ops {
+			v, err := op.run(s, t2)
+			o.Results, o.Errors = append(o.Results, v), append(o.Errors, sentinel(err))
+		}
+		if x.abort {
+			return errAbort
+		}
+		return nil
+	}))
+	return o
+}
+
+// Agree applies random transactions to all stores and to a model in memory and fails
+// where one of them answers differently. It empties the stores.
+func Agree(t *testing.T, all map[string]Store) {
+	rapid.Check(t, func(r *rapid.T) {
+		m := newModel()
+		for name, s := range all {
+			if err := clean(t, s); err != nil {
+				r.Fatalf("%s: make it empty: %v", name, err)
+			}
+		}
+		for _, x := range rapid.SliceOfN(transactions(), 1, 12).Draw(r, "transactions") {
+			want := apply(t, m, x)
+			for name, s := range all {
+				got := apply(t, s, x)
+				if d := gocmp.Diff(want, got); d != "" {
+					r.Fatalf("%s disagrees with the model about %v (-model +%s):\n%s", name, x.ops, name, d)
+				}
+			}
+		}
+		want := dump(t, m)
+		for name, s := range all {
+			if d := gocmp.Diff(want, dump(t, s)); d != "" {
+				r.Fatalf("%s ends in another state (-model +%s):\n%s", name, name, d)
+			}
+		}
+	})
+}
+
+// clean empties every table.
+func clean(t testing.TB, s Store) error {
+	return s.Write(t.Context(), func(t2 tx.Tx) error {
+		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones"} {
+			if _, err := t2.(engine.Tx).Exec("DELETE FROM " + table); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func testModel(t *testing.T, open Open) {
+	Agree(t, map[string]Store{"the store": open(t)})
+}
+
+// dump reads everything.
+func dump(t testing.TB, s Store) map[string]any {
+	all := map[string]any{}
+	err := s.Read(t.Context(), func(t2 tx.Tx) (err error) {
+		add := func(name string, v any, e error) {
+			all[name], err = v, errors.Join(err, e)
+		}
+		keys, e := s.Keys(t2, identity.KeyFilter{})
+		add("keys", keys, e)
+		revocations, e := s.Revocations(t2)
+		add("revocations", revocations, e)
+		namespaces, e := s.Namespaces(t2)
+		add("namespaces", namespaces, e)
+		instances, e := s.Instances(t2)
+		add("instances", instances, e)
+		stones, e := s.Tombstones(t2, time.Time{})
+		add("tombstones", stones, e)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return all
+}
+
+// The values are few, so that operations meet.
+var (
+	somewhere = rapid.SampledFrom([]string{"default", "Default", "über"})
+	someID    = rapid.SampledFrom([]string{"a", "B", "a-1", "a_1", "é", ""})
+	someText  = rapid.SampledFrom([]string{"", "x", "payments", "ω", "'; drop table keys; --"})
+	someBytes = rapid.SliceOfN(rapid.Byte(), 0, 4)
+	someTime  = rapid.Custom(func(t *rapid.T) time.Time {
+		n := rapid.Int64Range(0, 4).Draw(t, "time")
+		if n == 0 {
+			return time.Time{}
+		}
+		return day.Add(time.Duration(n) * time.Microsecond)
+	})
+)
+
+func transactions() *rapid.Generator[transaction] {
+	return rapid.Custom(func(t *rapid.T) transaction {
+		return transaction{
+			ops:   rapid.SliceOfN(operations(), 1, 5).Draw(t, "ops"),
+			abort: rapid.IntRange(0, 5).Draw(t, "abort") == 0,
+		}
+	})
+}
+
+func operations() *rapid.Generator[operation] {
+	return rapid.Custom(func(t *rapid.T) operation {
+		namespace, id, text := somewhere.Draw(t, "namespace"), someID.Draw(t, "id"), someText.Draw(t, "text")
+		at, at2, data := someTime.Draw(t, "at"), someTime.Draw(t, "at2"), append([]byte{}, someBytes.Draw(t, "bytes")...)
+		revision := rapid.Int64Range(0, 3).Draw(t, "revision")
+		k := identity.Key{
+			ID: id, Namespace: namespace, Service: text, Kind: identity.KindAPI, Name: text, SecretMAC: data,
+			Created: at, Expires: at2, Revoked: at, Revision: revision, Updated: at2, Author: text,
+		}
+		row := registry.Row{
+			Namespace: namespace, ID: id, Service: text, KeyID: id, Door: text, Declaration: data,
+			Draining: revision == 1, Registered: at, Updated: at2, Revision: revision, Author: text,
+		}
+		stone := catalog.Tombstone{Namespace: namespace, ID: id, Service: text, Reason: catalog.Drained, At: at}
+		revoked := identity.Revocation{Kind: namespace, ID: id, At: at, NotAfter: at2, Author: text, Reason: text}
+		space := identity.Namespace{Name: id, Account: revision, Created: at}
+		nothing := func(err error) (any, error) { return nil, err }
+		all := []operation{
+			{"InsertKey", func(s Store, t tx.Tx) (any, error) { return nothing(s.InsertKey(t, &k)) }},
+			{"Key", func(s Store, t tx.Tx) (any, error) { return pointer(s.Key(t, id)) }},
+			{"Keys", func(s Store, t tx.Tx) (any, error) {
+				return s.Keys(t, identity.KeyFilter{Namespace: namespace, Service: text})
+			}},
+			{"UpdateKey", func(s Store, t tx.Tx) (any, error) { return nothing(s.UpdateKey(t, &k)) }},
+			{"InsertRevocation", func(s Store, t tx.Tx) (any, error) { return nothing(s.InsertRevocation(t, &revoked)) }},
+			{"Revocations", func(s Store, t tx.Tx) (any, error) { return s.Revocations(t) }},
+			{"DeleteRevocationsBefore", func(s Store, t tx.Tx) (any, error) { return nothing(s.DeleteRevocationsBefore(t, at)) }},
+			{"InsertNamespace", func(s Store, t tx.Tx) (any, error) { return nothing(s.InsertNamespace(t, &space)) }},
+			{"Namespaces", func(s Store, t tx.Tx) (any, error) { return s.Namespaces(t) }},
+			{"Meta", func(s Store, t tx.Tx) (any, error) { return s.Meta(t, id) }},
+			{"InsertMeta", func(s Store, t tx.Tx) (any, error) { return nothing(s.InsertMeta(t, id, data)) }},
+			{"PutMeta", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutMeta(t, id, data)) }},
+			{"PutInstance", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutInstance(t, &row)) }},
+			{"DeleteInstance", func(s Store, t tx.Tx) (any, error) { return nothing(s.DeleteInstance(t, namespace, id)) }},
+			{"Instances", func(s Store, t tx.Tx) (any, error) { return s.Instances(t) }},
+			{"PutTombstone", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutTombstone(t, stone)) }},
+			{"Tombstones", func(s Store, t tx.Tx) (any, error) { return s.Tombstones(t, at) }},
+			{"DeleteTombstonesBefore", func(s Store, t tx.Tx) (any, error) { return s.DeleteTombstonesBefore(t, at) }},
+			{"NextEpoch", func(s Store, t tx.Tx) (any, error) { return s.NextEpoch(t) }},
+		}
+		op := rapid.SampledFrom(all).Draw(t, "op")
+		op.name = fmt.Sprintf("%s(%q %q %q %v %v %x %d)", op.name, namespace, id, text, at, at2, data, revision)
+		return op
+	})
+}
+
+// pointer keeps a nil pointer from hiding in a non-nil interface.
+func pointer[T any](v *T, err error) (any, error) {
+	if v == nil {
+		return nil, err
+	}
+	return v, err
+}
