@@ -210,6 +210,8 @@ func (s *Server) end(h *held, cause *errs.Error, fencer *Port) {
 	h.detach()
 	for _, p := range ports {
 		if fencer != nil {
+			// The last words go out before the connection closes, which the peer would do.
+			h.peer.Detach(p, cause)
 			p.fence(cause)
 		} else {
 			p.Close(cause)
