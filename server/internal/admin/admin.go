@@ -4,12 +4,14 @@
 // token, and writes each change to the audit log with its author. It keeps nothing and
 // rules on nothing else.
 //
-// It starts one goroutine for each stream over HTTP, which ends with its request.
+// It starts one goroutine for each watch and one more for each over HTTP; they end with
+// the request, or by Stop.
 package admin
 
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -61,11 +63,17 @@ type Config struct {
 
 // API is the administration of one runtime.
 type API struct {
-	cfg Config
+	cfg      Config
+	once     sync.Once
+	stopping chan struct{}
 }
 
 // New returns an API over the parts.
-func New(cfg Config) *API { return &API{cfg: cfg} }
+func New(cfg Config) *API { return &API{cfg: cfg, stopping: make(chan struct{})} }
+
+// Stop ends the watches, which would go on for ever; further ones are refused. It is
+// safe more than once.
+func (a *API) Stop() { a.once.Do(func() { close(a.stopping) }) }
 
 // Register adds the services of telford.admin.v1 to a gRPC server. Each checks the
 // credential of its caller itself, whatever interceptors the server has.

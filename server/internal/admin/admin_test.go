@@ -387,3 +387,28 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 }
+
+func TestStopEndsWatches(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	v := adminv1.NewServicesClient(s.conn)
+	stream, err := v.Watch(s.operator(t), &adminv1.WatchServicesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.api.Stop()
+	s.api.Stop()
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("the watch ended with %v", err)
+	}
+	stream, err = v.Watch(s.operator(t), &adminv1.WatchServicesRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("a watch after Stop: %v", err)
+	}
+}

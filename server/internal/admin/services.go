@@ -135,14 +135,29 @@ func (s *services) Watch(in *adminv1.WatchServicesRequest, out grpc.ServerStream
 	}
 	w := s.api.cfg.Registry.Watch(orDefault(in.GetNamespace()), names, after)
 	defer w.Close()
+	ctx, cancel := context.WithCancel(out.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.api.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	for {
-		u, err := w.Next(out.Context())
+		u, err := w.Next(ctx)
+		select {
+		case <-s.api.stopping:
+			return errs.New(errs.Unavailable, "the runtime is stopping; watch again after revision %d.%d", after.Epoch, after.N)
+		default:
+		}
 		if err != nil {
 			return err
 		}
 		if err := out.Send(updateToProto(u)); err != nil {
 			return err
 		}
+		after = u.Revision
 	}
 }
 

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // suite is the API over real domains, reached by gRPC and by HTTP.
 type suite struct {
+	api       *API
 	authority *identity.Authority
 	registry  *registry.Registry
 	clock     *clock.Manual
@@ -79,7 +80,7 @@ func setup(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.registry.Stop(context.Background()) })
-	a := New(Config{
+	s.api = New(Config{
 		Authority: s.authority, Registry: s.registry, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 		EndSession: func(namespace, instance string, _ *errs.Error) bool {
 			s.ended <- namespace + "/" + instance
@@ -88,7 +89,7 @@ func setup(t *testing.T) *suite {
 		Info: func() *adminv1.Info { return &adminv1.Info{Version: &adminv1.Version{Version: "v9"}, Zone: "local"} },
 	})
 	g := grpc.NewServer()
-	a.Register(g)
+	s.api.Register(g)
 	l := bufconn.Listen(1 << 20)
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
@@ -98,7 +99,7 @@ func setup(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.conn.Close() })
-	gateway, err := a.Gateway(writeProblem)
+	gateway, err := s.api.Gateway(writeProblem)
 	if err != nil {
 		t.Fatal(err)
 	}

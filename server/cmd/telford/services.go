@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
+)
+
+func (a *app) servicesCommand() *cobra.Command {
+	c := &cobra.Command{Use: "services", Short: "Show what runs, and take instances out of service"}
+	c.AddCommand(a.servicesList(), a.servicesGet(), a.servicesWatch(), a.servicesDrain(), a.servicesDeregister())
+	return c
+}
+
+func (a *app) servicesList() *cobra.Command {
+	var name, tag, status string
+	var page pageFlags
+	c := &cobra.Command{
+		Use:   "list [SERVICE]",
+		Short: "List instances",
+		Args:  args(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			if len(given) == 1 {
+				name = given[0]
+			}
+			query := url.Values{}
+			set(query, "namespace", a.global.namespace)
+			set(query, "name", name)
+			set(query, "tag", tag)
+			set(query, "status", strings.ToUpper(status))
+			t := newTable("NAME", "ID", "NAMESPACE", "VERSION", "STATUS", "REACHABLE", "METHODS", "ENDPOINT", "REGISTERED")
+			err := a.pages(c.Context(), "/api/v1/services", query, page, func(body []byte) (string, error) {
+				list := &adminv1.ListServicesResponse{}
+				if err := decode(body, list); err != nil {
+					return "", err
+				}
+				for _, in := range list.GetItems() {
+					t.row(instanceRow(in)...)
+				}
+				return list.GetNextPageToken(), nil
+			})
+			if err != nil || a.global.json {
+				return err
+			}
+			return a.print(t)
+		},
+	}
+	c.Flags().StringVar(&tag, "tag", "", "only instances with this tag")
+	c.Flags().StringVar(&status, "status", "", "only instances of this status: OK, WARNING, ERROR, SUSPENDED, OFFLINE")
+	page.add(c)
+	return c
+}
+
+func instanceRow(in *adminv1.Instance) []string {
+	return []string{
+		in.GetName(), in.GetId(), in.GetNamespace(), in.GetVersion(), condition(in), yes(in.GetReachable()),
+		strconv.Itoa(len(in.GetMethods())), endpoint(in), when(in.GetRegisteredAt()),
+	}
+}
+
+// condition is the status of an instance with what qualifies it.
+func condition(in *adminv1.Instance) string {
+	s := in.GetStatus()
+	if in.GetDraining() {
+		s += " (draining)"
+	}
+	if m := in.GetStatusMessage(); m != "" {
+		s += ": " + m
+	}
+	return s
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func endpoint(in *adminv1.Instance) string {
+	for _, e := range in.GetEndpoints() {
+		return net.JoinHostPort(e.GetHost(), strconv.Itoa(int(e.GetPort())))
+	}
+	return ""
+}
+
+func (a *app) servicesGet() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get SERVICE|ID",
+		Short: "Show a service, or one instance, with its methods and who went lately",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			query := url.Values{}
+			set(query, "namespace", a.global.namespace)
+			body, err := a.client().get(c.Context(), "/api/v1/services/"+url.PathEscape(given[0]), query)
+			if err != nil || a.global.json {
+				return a.rawOr(body, err)
+			}
+			s := &adminv1.Service{}
+			if err := decode(body, s); err != nil {
+				return err
+			}
+			return a.printService(s)
+		},
+	}
+}
+
+func (a *app) printService(s *adminv1.Service) error {
+	fmt.Fprintf(a.stdout, "%s in namespace %s\n\n", s.GetName(), s.GetNamespace())
+	t := newTable("ID", "VERSION", "REALM", "STATUS", "REACHABLE", "LOCALITY", "ENDPOINT", "TAGS", "REGISTERED")
+	for _, in := range s.GetInstances() {
+		t.row(in.GetId(), in.GetVersion(), in.GetRealm(), condition(in), yes(in.GetReachable()), in.GetLocality(), endpoint(in), strings.Join(in.GetTags(), ","), when(in.GetRegisteredAt()))
+	}
+	if err := a.print(t); err != nil {
+		return err
+	}
+	if len(s.GetMethods()) > 0 {
+		fmt.Fprintln(a.stdout)
+		t = newTable("METHOD", "KIND", "ACCEPTS", "CONTRACT")
+		for _, m := range s.GetMethods() {
+			t.row(m.GetName(), m.GetKind(), strings.Join(m.GetContentTypes(), ","), m.GetContract())
+		}
+		if err := a.print(t); err != nil {
+			return err
+		}
+	}
+	if len(s.GetTombstones()) == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.stdout)
+	t = newTable("GONE", "REASON", "AT")
+	for _, g := range s.GetTombstones() {
+		t.row(g.GetId(), g.GetReason(), when(g.GetAt()))
+	}
+	return a.print(t)
+}
+
+func (a *app) servicesWatch() *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch [SERVICE…]",
+		Short: "Print what there is, then every change until interrupted",
+		RunE: func(c *cobra.Command, names []string) error {
+			query := url.Values{"names": names}
+			set(query, "namespace", a.global.namespace)
+			resp, err := a.client().send(c.Context(), http.MethodGet, "/api/v1/services:watch?"+query.Encode(), nil, nil)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			err = a.printUpdates(bufio.NewReader(resp.Body))
+			if c.Context().Err() != nil {
+				return nil // interrupted: that is how a watch ends
+			}
+			return err
+		},
+	}
+}
+
+// printUpdates prints one line a change until the stream ends, which is an error.
+func (a *app) printUpdates(r *bufio.Reader) error {
+	for {
+		line, err := r.ReadBytes('\n')
+		if len(line) > 1 {
+			if e := a.printUpdate(line); e != nil {
+				return e
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return errors.New("the runtime ended the watch; run the command again to go on")
+		case err != nil:
+			return fmt.Errorf("read the watch: %w", err)
+		}
+	}
+}
+
+func (a *app) printUpdate(line []byte) error {
+	var chunk struct {
+		Result json.RawMessage `json:"result"`
+		Error  json.RawMessage `json:"error"`
+	}
+	if err := json.Unmarshal(line, &chunk); err != nil {
+		return fmt.Errorf("read the watch: %w", err)
+	}
+	if chunk.Error != nil {
+		e := &apiError{}
+		if json.Unmarshal(chunk.Error, e) != nil || e.Detail == "" {
+			e.Detail = string(chunk.Error)
+		}
+		return e
+	}
+	if a.global.json {
+		return a.raw(line)
+	}
+	u := &adminv1.ServiceUpdate{}
+	if err := decode(chunk.Result, u); err != nil {
+		return err
+	}
+	if u.GetSnapshot() {
+		fmt.Fprintf(a.stdout, "= %d instances at revision %d.%d\n", len(u.GetUpserts()), u.GetRevision().GetEpoch(), u.GetRevision().GetN())
+	}
+	for _, in := range u.GetUpserts() {
+		reach := "reachable"
+		if !in.GetReachable() {
+			reach = "not reachable"
+		}
+		fmt.Fprintf(a.stdout, "+ %s %s %s, %s\n", in.GetName(), in.GetId(), condition(in), reach)
+	}
+	for _, g := range u.GetRemovals() {
+		fmt.Fprintf(a.stdout, "- %s %s %s\n", g.GetName(), g.GetId(), g.GetReason())
+	}
+	return nil
+}
+
+func (a *app) servicesDrain() *cobra.Command {
+	var undo bool
+	c := &cobra.Command{
+		Use:   "drain ID",
+		Short: "Let an instance finish what it has and give it nothing new",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			body, err := a.client().post(c.Context(), "/api/v1/services/"+url.PathEscape(given[0])+":drain", map[string]any{"namespace": a.global.namespace, "undo": undo})
+			if err != nil || a.global.json {
+				return a.rawOr(body, err)
+			}
+			in := &adminv1.Instance{}
+			if err := decode(body, in); err != nil {
+				return err
+			}
+			word := "is given nothing new"
+			if !in.GetDraining() {
+				word = "is given calls again"
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s of %s %s\n", in.GetId(), in.GetName(), word)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&undo, "undo", false, "give the instance calls again")
+	return c
+}
+
+func (a *app) servicesDeregister() *cobra.Command {
+	return &cobra.Command{
+		Use:   "deregister ID",
+		Short: "Remove an instance and end its session",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			body, err := a.client().post(c.Context(), "/api/v1/services/"+url.PathEscape(given[0])+":deregister", map[string]string{"namespace": a.global.namespace})
+			if err != nil || a.global.json {
+				return a.rawOr(body, err)
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s deregistered\n", given[0])
+			return err
+		},
+	}
+}

@@ -1,0 +1,44 @@
+package runtime
+
+import (
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/metrics"
+	"telford.dev/telford/server/internal/registry"
+)
+
+// registerMetrics adds the families of the parts; those of the store are there.
+func (r *Runtime) registerMetrics() error {
+	b := &r.built
+	return b.metrics.Register(
+		metrics.Calls(b.router.Stats),
+		metrics.Instances(func() []*catalog.Instance { return b.registry.List(registry.Filter{}) }),
+		metrics.Counter("registrations_total", "Registrations that changed something.", func() float64 { return float64(b.registry.Stats().Registrations) }),
+		metrics.Counter("deregistrations_total", "Instances that were taken off the map.", func() float64 { return float64(b.registry.Stats().Deregistrations) }),
+		metrics.Counter("expirations_total", "Instances whose lease ran out.", func() float64 { return float64(b.registry.Stats().Expirations) }),
+		metrics.Gauge("watchers", "Watches of the registry that are open.", func() float64 { return float64(b.registry.Stats().Watchers) }),
+		metrics.Gauge("sessions", "Sessions that are held, cut ones within their window included.", func() float64 {
+			all, _ := b.sessions.Counts()
+			return float64(all)
+		}),
+		metrics.Gauge("sessions_connected", "Sessions that are connected.", func() float64 {
+			_, connected := b.sessions.Counts()
+			return float64(connected)
+		}),
+		metrics.Gauge("connections", "Open connections on the port of links and gRPC.", func() float64 {
+			if b.accept == nil {
+				return 0
+			}
+			return float64(b.accept.Open())
+		}),
+		metrics.Gauge("ready", "1 while the runtime takes work.", func() float64 {
+			if r.ready.Load() {
+				return 1
+			}
+			return 0
+		}),
+		metrics.Gauge("start_time_seconds", "When the runtime started.", func() float64 { return float64(r.started.UnixMicro()) / 1e6 }),
+		metrics.Gauge("certificate_expiry_timestamp_seconds", "When the runtime's own certificate ends.", func() float64 {
+			return float64(b.authority.Trust().Identity().NotAfter.Unix())
+		}),
+	)
+}

@@ -1,0 +1,236 @@
+package runtime
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"time"
+
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/server/internal/admin"
+	"telford.dev/telford/server/internal/door/accept"
+	"telford.dev/telford/server/internal/door/admit"
+	grpcdoor "telford.dev/telford/server/internal/door/grpc"
+	httpdoor "telford.dev/telford/server/internal/door/http"
+	linkdoor "telford.dev/telford/server/internal/door/link"
+	"telford.dev/telford/server/internal/door/sessions"
+	"telford.dev/telford/server/internal/identity"
+	"telford.dev/telford/server/internal/metrics"
+	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/router"
+	"telford.dev/telford/server/internal/store"
+	"telford.dev/telford/server/internal/tx"
+)
+
+// part is one step of the start, and its undoing. stop is called once, when start
+// succeeded; its context says when patience ends.
+type part struct {
+	name  string
+	start func(context.Context) error
+	stop  func(context.Context) error
+}
+
+// components is what the parts have built.
+type components struct {
+	metrics   *metrics.Metrics
+	store     *store.Store
+	authority *identity.Authority
+	registry  *registry.Registry
+	router    *router.Router
+	gate      *admit.Gate
+	sessions  *sessions.Server
+	admin     *admin.API
+	accept    *accept.Server
+	grpc      *grpcdoor.Server
+	http      *httpdoor.Server
+
+	grpcAddr, httpAddr string
+}
+
+// plan lists the parts in the order of their start.
+func (r *Runtime) plan(early chan<- error) []*part {
+	parts := []*part{
+		{"store", r.startStore, func(context.Context) error { return r.built.store.Close() }},
+		{"identity", r.startIdentity, func(ctx context.Context) error { return r.built.authority.Stop(ctx) }},
+		{"registry", r.startRegistry, func(ctx context.Context) error { return r.built.registry.Stop(ctx) }},
+		{"router", r.startRouter, r.stopRouter},
+	}
+	if r.cfg.GRPC != Off {
+		parts = append(parts, &part{"grpc", func(ctx context.Context) error { return r.startGRPC(ctx, early) }, r.stopGRPC})
+	}
+	if r.cfg.HTTP != Off {
+		parts = append(parts, &part{"http", func(ctx context.Context) error { return r.startHTTP(ctx, early) }, r.stopHTTP})
+	}
+	return parts
+}
+
+func (r *Runtime) startStore(ctx context.Context) (err error) {
+	build := BuildInfo()
+	if r.built.metrics, err = metrics.New(build.Version, build.Commit, build.GoVersion); err != nil {
+		return err
+	}
+	r.built.store, err = store.Open(ctx, store.Config{
+		URL: r.cfg.Database, Data: r.cfg.Data, Clock: r.cfg.Clock, Log: r.part("store"),
+		Metrics: r.built.metrics.Registerer(), Fast: r.cfg.Fast,
+	})
+	return err
+}
+
+func (r *Runtime) startIdentity(ctx context.Context) (err error) {
+	r.built.authority, err = identity.Open(ctx, identity.Config{
+		DB: r.built.store, Storage: r.built.store, Clock: r.cfg.Clock, Log: r.part("identity"),
+		ClusterSecret: r.cfg.ClusterSecret, Data: r.cfg.Data, Dev: r.cfg.Dev, TrustDomain: r.cfg.TrustDomain,
+		LeafLife: r.cfg.LeafLife, Hosts: r.cfg.advertised(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.writeRoots(); err != nil {
+		return err
+	}
+	return r.built.authority.Start(ctx)
+}
+
+func (r *Runtime) startRegistry(ctx context.Context) (err error) {
+	r.built.registry, err = registry.Open(ctx, registry.Config{
+		DB: r.built.store, Storage: r.built.store, Clock: r.cfg.Clock, Log: r.part("registry"), Zone: r.cfg.Zone,
+	})
+	if err != nil {
+		return err
+	}
+	r.built.authority.SetHolder(func(namespace, instance string) (string, bool) {
+		i, err := r.built.registry.Get(namespace, instance)
+		if err != nil {
+			return "", false
+		}
+		return i.Declaration.Service, true
+	})
+	return r.built.registry.Start(ctx)
+}
+
+// startRouter builds what the doors share.
+func (r *Runtime) startRouter(context.Context) error {
+	b := &r.built
+	b.router = router.New(router.Config{
+		Index: b.registry, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.cfg.Clock, Log: r.part("router"),
+	})
+	b.gate = admit.New(b.authority, b.authority.Trust())
+	b.sessions = sessions.New(sessions.Config{
+		Registry: b.registry, Router: b.router, Authority: b.authority, Zone: r.cfg.Zone,
+		Version: BuildInfo().Version, Clock: r.cfg.Clock, Log: r.part("sessions"),
+	})
+	b.admin = admin.New(admin.Config{
+		Authority: b.authority, Registry: b.registry, EndSession: b.sessions.End,
+		Info: r.info, Now: r.cfg.Clock.Now, Log: r.part("admin"),
+	})
+	return r.registerMetrics()
+}
+
+// stopRouter ends what the doors share. Sessions have ended before, unless the start
+// did not come that far.
+func (r *Runtime) stopRouter(ctx context.Context) error {
+	r.built.admin.Stop()
+	r.built.sessions.Stop(ctx)
+	r.built.gate.Close()
+	return nil
+}
+
+func (r *Runtime) startGRPC(ctx context.Context, early chan<- error) error {
+	b := &r.built
+	link := linkdoor.New(linkdoor.Config{
+		Sessions: b.sessions, Router: b.router, Authority: b.authority, Clock: r.cfg.Clock, Log: r.part("link"),
+	})
+	b.accept = accept.New(accept.Config{
+		Trust: b.authority.Trust(), Link: link.Serve, Clock: r.cfg.Clock, Log: r.part("accept"),
+	})
+	b.grpc = grpcdoor.New(grpcdoor.Config{
+		Router: b.router, Gate: b.gate, Authority: b.authority, Sessions: b.sessions, Register: b.admin.Register,
+		Credentials: accept.Credentials(), Zone: r.cfg.Zone, Log: r.part("grpc"),
+	})
+	l, err := listen(ctx, "grpc", r.cfg.GRPC, early)
+	if err != nil {
+		return err
+	}
+	b.grpcAddr = l.Addr().String()
+	if err := b.grpc.Start(b.accept.GRPC()); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if err := b.accept.Start(l); err != nil {
+		b.grpc.Stop(ctx)
+		return err
+	}
+	return nil
+}
+
+func (r *Runtime) stopGRPC(ctx context.Context) error {
+	r.built.accept.Stop(ctx)
+	r.built.grpc.Stop(ctx)
+	return nil
+}
+
+func (r *Runtime) startHTTP(ctx context.Context, early chan<- error) error {
+	b := &r.built
+	config, err := r.httpTLS()
+	if err != nil {
+		return err
+	}
+	gateway, err := b.admin.Gateway(func(w http.ResponseWriter, _ *http.Request, err *errs.Error) { httpdoor.WriteProblem(w, err) })
+	if err != nil {
+		return err
+	}
+	b.http = httpdoor.New(httpdoor.Config{
+		Router: b.router, Gate: b.gate, TLS: config, Ready: r.checkReady, Metrics: b.metrics.Handler(),
+		Admin: gateway, Version: BuildInfo().Version, Zone: r.cfg.Zone, Log: r.part("http"),
+	})
+	l, err := listen(ctx, "http", r.cfg.HTTP, early)
+	if err != nil {
+		return err
+	}
+	b.httpAddr = l.Addr().String()
+	if err := b.http.Start(l); err != nil {
+		return err
+	}
+	if err := r.writeURL(); err != nil {
+		return errors.Join(err, r.stopHTTP(ctx))
+	}
+	return nil
+}
+
+// httpTLS is the TLS of the HTTP door; nil when it is plain.
+func (r *Runtime) httpTLS() (*tls.Config, error) {
+	switch {
+	case r.cfg.plainHTTP():
+		return nil, nil
+	case r.cfg.HTTPCert != "":
+		f, err := newFileCertificate(r.cfg.HTTPCert, r.cfg.HTTPKey, r.part("http"))
+		if err != nil {
+			return nil, err
+		}
+		return f.config(), nil
+	default:
+		return r.built.authority.Trust().HTTPConfig("h2", "http/1.1"), nil
+	}
+}
+
+func (r *Runtime) stopHTTP(ctx context.Context) error {
+	r.removeURL()
+	r.built.http.Stop(ctx)
+	return nil
+}
+
+// readyWait bounds the question to the store.
+const readyWait = 2 * time.Second
+
+// checkReady says why the runtime does not take work, nil when it does.
+func (r *Runtime) checkReady(ctx context.Context) error {
+	if !r.ready.Load() {
+		return errs.New(errs.Unavailable, "the runtime is starting or stopping")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
+	if err := r.built.store.Read(ctx, func(tx.Tx) error { return nil }); err != nil {
+		return errs.New(errs.Unavailable, "the store does not answer: %w", err)
+	}
+	return nil
+}
