@@ -112,6 +112,8 @@ func (c *Conn) run(in *inbound) {
 		reply = c.handle(in)
 	}
 	in.ctx.cancel(context.Canceled)
+	// The answer waits for credit whatever the context says: the caller decides, by
+	// cancelling.
 	c.answer(in, reply)
 }
 
@@ -142,14 +144,13 @@ func (c *Conn) handle(in *inbound) (reply *message.Reply) {
 func (c *Conn) answer(in *inbound, r *message.Reply) {
 	body := r.Body
 	for len(body) > MaxData {
-		if c.sendPiece(in, body[:MaxData], true) != nil {
+		if c.sendPiece(context.Background(), in, body[:MaxData], true) != nil {
 			return
 		}
 		body = body[MaxData:]
 	}
 	c.mu.Lock()
 	for len(body) > 0 && c.err == nil && !in.gone && (in.credit < len(body) || c.credit < len(body)) {
-		// The deadline does not count here: the caller decides, by cancelling.
 		if c.waitSpace(context.Background()) != nil {
 			break
 		}
@@ -202,10 +203,10 @@ func (c *Conn) refuse(in *inbound, e *errs.Error) {
 }
 
 // sendPiece sends one DATA frame of an answer, waiting for credit and space.
-func (c *Conn) sendPiece(in *inbound, piece []byte, more bool) error {
+func (c *Conn) sendPiece(ctx context.Context, in *inbound, piece []byte, more bool) error {
 	c.mu.Lock()
 	for c.err == nil && !in.gone && (in.credit < len(piece) || c.credit < len(piece) || len(c.out) > bulkQueue) {
-		if err := c.waitSpace(in.ctx); err != nil && c.err == nil && !in.gone {
+		if err := c.waitSpace(ctx); err != nil && c.err == nil && !in.gone {
 			c.mu.Unlock()
 			return errs.From(err)
 		}
@@ -282,10 +283,10 @@ func (s *sender) Send(body []byte) error {
 	}
 	s.sent = true
 	for len(body) > MaxData {
-		if err := s.conn.sendPiece(s.in, body[:MaxData], true); err != nil {
+		if err := s.conn.sendPiece(s.in.ctx, s.in, body[:MaxData], true); err != nil {
 			return err
 		}
 		body = body[MaxData:]
 	}
-	return s.conn.sendPiece(s.in, body, false)
+	return s.conn.sendPiece(s.in.ctx, s.in, body, false)
 }
