@@ -68,6 +68,13 @@ func (e *Encoder) ServerMessage(u *catalog.Update) ([]byte, error) {
 	return protowire.AppendBytes(b, body), nil
 }
 
+// Len returns how many instances have their encoding kept.
+func (e *Encoder) Len() int {
+	n := 0
+	e.encoded.Range(func(any, any) bool { n++; return true })
+	return n
+}
+
 func (e *Encoder) instance(i *catalog.Instance) ([]byte, error) {
 	k := weak.Make(i)
 	if b, ok := e.encoded.Load(k); ok {
