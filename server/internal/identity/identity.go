@@ -39,7 +39,7 @@ type Config struct {
 	Vault Vault
 	// ClusterSecret is the operator's TELFORD_CLUSTER_SECRET, at least 16 characters.
 	// Empty: one is made at the first start and kept in the Vault.
-	ClusterSecret string
+	ClusterSecret string `json:"-"`
 	// Data is the directory of admin.token and, in Dev, dev.key; "": they are kept in
 	// memory only.
 	Data string
@@ -196,26 +196,35 @@ func (a *Authority) load(ctx context.Context) error {
 		return err
 	}
 	a.revs = newRevocations(time.Duration(life) * time.Microsecond)
-	if err := a.openNamespaces(ctx); err != nil {
+	if err := a.Reload(ctx); err != nil {
 		return err
 	}
+	return a.ensureDefault(ctx)
+}
+
+// Reload reads keys, revocations and namespaces again, for when the store may know
+// more than memory does: after a commit whose outcome was unknown. It writes nothing.
+func (a *Authority) Reload(ctx context.Context) error {
 	var keys []*Key
 	var revoked []*Revocation
-	err = a.db.Read(ctx, func(t tx.Tx) (err error) {
+	var names []*Namespace
+	err := a.db.Read(ctx, func(t tx.Tx) (err error) {
 		if keys, err = a.store.Keys(t, KeyFilter{}); err != nil {
 			return err
 		}
-		revoked, err = a.store.Revocations(t)
+		if revoked, err = a.store.Revocations(t); err != nil {
+			return err
+		}
+		names, err = a.store.Namespaces(t)
 		return err
 	})
 	if err != nil {
-		return storageError("read the keys", err)
+		return storageError("read keys, revocations and namespaces", err)
 	}
 	a.keys.put(keys...)
-	a.revs.load(revoked)
+	a.names.put(names...)
+	a.revoked(revoked...)
 	a.sweep(a.clock.Now())
-	revokedKeys, revokedInstances := a.revs.snapshot()
-	a.trust.Revoke(true, revokedKeys, revokedInstances)
 	return nil
 }
 

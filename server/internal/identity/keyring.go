@@ -60,13 +60,17 @@ func (k *Key) usable(now time.Time) error {
 		return errs.New(errs.Unauthenticated, "key %s was revoked at %s; create a new one", k.ID, k.Revoked.Format(time.RFC3339))
 	case !k.Expires.IsZero() && !now.Before(k.Expires):
 		hint := "create a new one"
-		if k.Successor != "" {
-			hint = "it was rotated, use its successor " + k.Successor
+		if k.rotated() {
+			hint = "it was rotated, use its successor"
 		}
 		return errs.New(errs.Unauthenticated, "key %s expired at %s; %s", k.ID, k.Expires.Format(time.RFC3339), hint)
 	}
 	return nil
 }
+
+// rotated reports whether a successor was made. Revoking and rotating are all that
+// ever changes a key, so that one which is not revoked and has changed was rotated.
+func (k *Key) rotated() bool { return k.Revoked.IsZero() && k.Revision > 1 }
 
 // State returns "active", "expired" or "revoked" as of now.
 func (k *Key) State(now time.Time) string {

@@ -185,8 +185,9 @@ func (a *Authority) RotateKey(ctx context.Context, id string, grace time.Duratio
 		if err := k.usable(now); err != nil {
 			return false, errs.New(errs.FailedPrecondition, "%s", errs.From(err).Message)
 		}
-		if k.Successor != "" {
-			return false, errs.New(errs.FailedPrecondition, "key %s was rotated already; rotate its successor %s", id, k.Successor)
+		if k.rotated() {
+			return false, errs.New(errs.FailedPrecondition, "key %s was rotated already at %s; rotate its successor, see: telford keys list",
+				id, k.Updated.Format(time.RFC3339))
 		}
 		next = &Key{
 			ID: material.ID, Namespace: k.Namespace, Service: k.Service, Kind: k.Kind, Name: k.Name,
@@ -199,7 +200,7 @@ func (a *Authority) RotateKey(ctx context.Context, id string, grace time.Duratio
 		if k.Expires.IsZero() || end.Before(k.Expires) {
 			k.Expires = end
 		}
-		k.Successor, k.Updated, k.Author = next.ID, now, author
+		k.Updated, k.Author = now, author
 		if err := a.store.InsertKey(t, next); err != nil {
 			return false, err
 		}

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -39,7 +40,7 @@ func TestCreateKey(t *testing.T) {
 		if diff := cmp.Diff(want, row); diff != "" {
 			t.Error(diff)
 		}
-		if len(row.SecretMAC) != 32 || strings.Contains(string(row.SecretMAC), string(k.Secret[:8])) {
+		if len(row.SecretMAC) != 32 || bytes.Contains(row.SecretMAC, k.Secret[:8]) {
 			t.Error("the secret is stored")
 		}
 		listed, err := a.Keys(ctx, identity.KeyFilter{Service: "payments"})
@@ -241,13 +242,13 @@ func TestRotateKey(t *testing.T) {
 			t.Errorf("within the grace: %v", err)
 		}
 		_, _, err = a.RotateKey(ctx, old.ID, time.Hour, "ada")
-		wantError(t, err, errs.FailedPrecondition, "was rotated already", row.ID)
+		wantError(t, err, errs.FailedPrecondition, "was rotated already at 2031-05-01T12:01:00Z")
 
 		f.clk.Advance(time.Hour)
 		if err := works(next); err != nil {
 			t.Errorf("the successor: %v", err)
 		}
-		wantError(t, works(old), errs.Unauthenticated, "expired at 2031-05-01T13:01:00Z", row.ID)
+		wantError(t, works(old), errs.Unauthenticated, "expired at 2031-05-01T13:01:00Z; it was rotated")
 		wantError(t, p.renew(t, a), errs.Unauthenticated, "expired at 2031-05-01T13:01:00Z")
 		_, _, err = a.RotateKey(ctx, old.ID, time.Hour, "ada")
 		wantError(t, err, errs.FailedPrecondition, "expired")
@@ -260,7 +261,8 @@ func TestRotateKey(t *testing.T) {
 		forever := serviceKey(t, a, "orders")
 		q := provision(t, a, f.clk, forever, "orders", "in_2")
 		heard := false
-		defer a.OnRevocation(func(keys, _ []string) { heard = heard || slices.Contains(keys, forever.ID) })()
+		cancel := a.OnRevocation(func(keys, _ []string) { heard = heard || slices.Contains(keys, forever.ID) })
+		defer cancel()
 		successor, _, err := a.RotateKey(ctx, forever.ID, 0, "ada")
 		if err != nil || !successor.Expires.IsZero() {
 			t.Fatalf("rotate a key without end: %+v %v", successor, err)

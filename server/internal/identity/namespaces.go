@@ -48,29 +48,13 @@ func (n *namespaces) byAccount(account int64) (Namespace, bool) {
 	return Namespace{}, false
 }
 
-// openNamespaces loads the tenants and makes the default one at the first start.
-func (a *Authority) openNamespaces(ctx context.Context) error {
-	if err := a.reloadNamespaces(ctx); err != nil {
-		return err
-	}
+// ensureDefault makes the default namespace at the first start.
+func (a *Authority) ensureDefault(ctx context.Context) error {
 	if _, ok := a.names.get(DefaultNamespace); ok {
 		return nil
 	}
 	_, err := a.EnsureNamespace(ctx, DefaultNamespace, DefaultAccount)
 	return err
-}
-
-func (a *Authority) reloadNamespaces(ctx context.Context) error {
-	var rows []*Namespace
-	err := a.db.Read(ctx, func(t tx.Tx) (err error) {
-		rows, err = a.store.Namespaces(t)
-		return err
-	})
-	if err != nil {
-		return storageError("read the namespaces", err)
-	}
-	a.names.put(rows...)
-	return nil
 }
 
 // EnsureNamespace returns the namespace of a name and makes it if there is none, with
@@ -113,7 +97,7 @@ func (a *Authority) EnsureNamespace(ctx context.Context, name string, account in
 			return Namespace{}, storageError(operation, err)
 		}
 		// Another node was first.
-		if err := a.reloadNamespaces(ctx); err != nil {
+		if err := a.Reload(ctx); err != nil {
 			return Namespace{}, err
 		}
 	}

@@ -19,7 +19,7 @@ const maxCSR = 16 << 10
 // ProvisionRequest asks for the first certificate of an instance.
 type ProvisionRequest struct {
 	KeyID  string
-	Secret []byte
+	Secret []byte `json:"-"`
 	// CSR is a PKCS#10 request, DER: ECDSA P-256 or P-384, or Ed25519. Only its key is
 	// used; the names in it are not.
 	CSR []byte

@@ -34,8 +34,12 @@ func request(t testing.TB, key crypto.Signer) []byte {
 	return der
 }
 
+// ecdsaKey makes a key pair; a nil curve is P-256.
 func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
+	if curve == nil {
+		curve = elliptic.P256()
+	}
 	k, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +57,7 @@ func TestProvision(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, signer := range map[string]crypto.Signer{
-			"P-256": ecdsaKey(t, elliptic.P256()), "P-384": ecdsaKey(t, elliptic.P384()), "Ed25519": edKey,
+			"P-256": ecdsaKey(t, nil), "P-384": ecdsaKey(t, elliptic.P384()), "Ed25519": edKey,
 		} {
 			issued, err := a.Provision(context.Background(), identity.ProvisionRequest{
 				KeyID: k.ID, Secret: k.Secret[:], CSR: request(t, signer), Service: "payments", Instance: "in_" + strings.ToLower(name[:1]),
@@ -88,7 +92,7 @@ func TestProvisionDefaults(t *testing.T) {
 	a := newFixture(newMemory()).open(t)
 	k := serviceKey(t, a, "payments")
 	issued, err := a.Provision(context.Background(), identity.ProvisionRequest{
-		KeyID: k.ID, Secret: k.Secret[:], CSR: request(t, ecdsaKey(t, elliptic.P256())),
+		KeyID: k.ID, Secret: k.Secret[:], CSR: request(t, ecdsaKey(t, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +119,7 @@ func TestProvisionRefusals(t *testing.T) {
 	provision(t, a, f.clk, serviceKey(t, a, "orders"), "orders", "in_orders")
 	f.clk.Advance(time.Minute)
 
-	good := request(t, ecdsaKey(t, elliptic.P256()))
+	good := request(t, ecdsaKey(t, nil))
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +186,7 @@ func TestInstanceIDs(t *testing.T) {
 	provision(t, a, f.clk, orders, "orders", "in_1") // a restarted process
 	take := func() error {
 		_, err := a.Provision(context.Background(), identity.ProvisionRequest{
-			KeyID: payments.ID, Secret: payments.Secret[:], CSR: request(t, ecdsaKey(t, elliptic.P256())), Instance: "in_1",
+			KeyID: payments.ID, Secret: payments.Secret[:], CSR: request(t, ecdsaKey(t, nil)), Instance: "in_1",
 		})
 		return err
 	}
@@ -217,7 +221,7 @@ func TestRenewRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, devP.renew(t, f.open(t)), errs.PermissionDenied, "not in dev mode")
-	csr := request(t, ecdsaKey(t, elliptic.P256()))
+	csr := request(t, ecdsaKey(t, nil))
 	for name, test := range map[string]struct {
 		change func(*ident.Identity)
 		csr    []byte
@@ -295,7 +299,7 @@ func FuzzCSR(f *testing.F) {
 	fix := newFixture(newMemory())
 	a := fix.open(f)
 	k := serviceKey(f, a, "payments")
-	good := request(f, ecdsaKey(f, elliptic.P256()))
+	good := request(f, ecdsaKey(f, nil))
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add(request(f, ecdsaKey(f, elliptic.P224())))

@@ -43,14 +43,6 @@ func (r *revocations) make(kind, id string, at time.Time, author, reason string)
 	return &Revocation{Kind: kind, ID: id, At: at, NotAfter: at.Add(r.keep).Truncate(time.Microsecond), Author: author, Reason: reason}
 }
 
-func (r *revocations) load(rows []*Revocation) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, row := range rows {
-		r.add(row)
-	}
-}
-
 func (r *revocations) add(row *Revocation) (keys, instances []string) {
 	switch row.Kind {
 	case RevokedKey:
@@ -180,11 +172,15 @@ func (a *Authority) RevokeInstance(ctx context.Context, namespace, instance, aut
 	return nil
 }
 
-// revoked runs in AfterCommit.
-func (a *Authority) revoked(row *Revocation) {
+// revoked runs in AfterCommit, and when the rows of the store are read.
+func (a *Authority) revoked(rows ...*Revocation) {
 	a.revs.spreading.Lock()
 	a.revs.mu.Lock()
-	keys, instances := a.revs.add(row)
+	var keys, instances []string
+	for _, row := range rows {
+		moreKeys, moreInstances := a.revs.add(row)
+		keys, instances = append(keys, moreKeys...), append(instances, moreInstances...)
+	}
 	a.revs.mu.Unlock()
 	a.spread(keys, instances)
 	a.revs.spreading.Unlock()

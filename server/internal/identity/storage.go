@@ -70,8 +70,6 @@ type Key struct {
 	Created   time.Time
 	Expires   time.Time // zero: never
 	Revoked   time.Time // zero: not revoked
-	// Successor is the id of the key that a rotation put in its place; "": none.
-	Successor string
 	Revision  int64
 	Updated   time.Time
 	Author    string

@@ -171,7 +171,8 @@ func (a *Authority) renewOwn(ctx context.Context) error {
 	}
 	id := a.trust.Identity()
 	life := id.NotAfter.Sub(a.clock.Now())
-	due := id.RenewAt().Add(-time.Duration(mathrand.Int64N(int64(life)/20 + 1)))
+	spread := time.Duration(mathrand.Int64N(int64(life)/20 + 1)) //nolint:gosec // spreads load, keeps no secret
+	due := id.RenewAt().Add(-spread)
 	a.upkeep.mu.Lock()
 	a.upkeep.renew = due
 	a.upkeep.mu.Unlock()

@@ -140,7 +140,7 @@ func seal(clusterSecret, name string, plain []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(out, random[sealSalt:], plain, []byte(name)), nil
+	return aead.Seal(out, random[sealSalt:], plain, []byte(name)), nil //nolint:gosec // the nonce was drawn a few lines above
 }
 
 func unseal(clusterSecret, name, where string, sealed []byte) ([]byte, error) {
@@ -183,19 +183,19 @@ func sealer(clusterSecret string, salt []byte) (cipher.AEAD, error) {
 	return aead, nil
 }
 
-// loadOrCreate returns the secret of a name, made by make if there is none yet.
-func loadOrCreate(ctx context.Context, v Vault, name string, make func() ([]byte, error)) ([]byte, error) {
+// loadOrCreate returns the secret of a name, made by fresh if there is none yet.
+func loadOrCreate(ctx context.Context, v Vault, name string, fresh func() ([]byte, error)) ([]byte, error) {
 	secret, err := v.Load(ctx, name)
 	if err == nil || !errors.Is(err, tx.ErrNotFound) {
 		return secret, err
 	}
-	fresh, err := make()
+	secret, err = fresh()
 	if err != nil {
 		return nil, err
 	}
-	switch err := v.Create(ctx, name, fresh); {
+	switch err := v.Create(ctx, name, secret); {
 	case err == nil:
-		return fresh, nil
+		return secret, nil
 	case errors.Is(err, tx.ErrExists):
 		return v.Load(ctx, name)
 	default:
