@@ -1,0 +1,137 @@
+package router_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/message"
+)
+
+// TestResolutionAgainstModel: on every random set of instances and every target, the
+// router asks exactly the instances that a naive reading of the rules allows, each once.
+func TestResolutionAgainstModel(t *testing.T) {
+	t.Parallel()
+	versions := []string{"", "1.0", "1.1", "2.0"}
+	rapid.Check(t, func(t *rapid.T) {
+		var all []*catalog.Instance
+		attached := make(map[string]bool)
+		b := newBench()
+		for i := range rapid.IntRange(0, 24).Draw(t, "instances") {
+			pick := func(of []string, what string) string { return rapid.SampledFrom(of).Draw(t, what) }
+			in := instance("in"+strconv.Itoa(i),
+				version(pick(versions, "version")), realm(pick([]string{"", "global", "eu.a", "eu.b"}, "realm")),
+				status(rapid.SampledFrom([]catalog.Status{catalog.OK, catalog.OK, catalog.OK, catalog.Warning, catalog.Error, catalog.Suspended, catalog.Offline}).Draw(t, "status")),
+				contract(pick([]string{"", "pb:1", "pb:2"}, "contract")))
+			in.Declaration.CompatibleVersions = rapid.SliceOfN(rapid.SampledFrom(versions[1:]), 0, 2).Draw(t, "compatible")
+			in.Draining = rapid.IntRange(0, 9).Draw(t, "draining") == 0
+			if rapid.IntRange(0, 3).Draw(t, "zoned") == 0 {
+				zone(pick([]string{"here", "there"}, "zone"))(in)
+			}
+			switch rapid.IntRange(0, 9).Draw(t, "methods") {
+			case 0:
+				in.Declaration.Methods = in.Declaration.Methods[1:]
+			case 1:
+				in.Declaration.Methods[0].Kind = catalog.ServerStream
+			}
+			all = append(all, in)
+			if rapid.IntRange(0, 4).Draw(t, "attached") > 0 {
+				attached[in.ID] = true
+				b.attach(in.ID)
+				b.links[in.ID].call = refusing(errs.Unavailable)
+			}
+		}
+		b.index.set("default", "payments", all...)
+		tg := message.Target{
+			Realm:    rapid.SampledFrom([]string{"", "", "*", "eu.*", "global", "eu.a"}).Draw(t, "want realm"),
+			Version:  rapid.SampledFrom([]string{"", "", "1.0", "1.1", "3.0"}).Draw(t, "want version"),
+			Contract: rapid.SampledFrom([]string{"", "", "pb:1", "js:9"}).Draw(t, "want contract"),
+		}
+		if len(all) > 0 && rapid.IntRange(0, 9).Draw(t, "one") == 0 {
+			tg.Instance = rapid.SampledFrom(all).Draw(t, "instance").ID
+		}
+		_, err := b.Call(context.Background(), request(target(tg)))
+		var asked []string
+		for id, l := range b.links {
+			switch len(l.got()) {
+			case 0:
+			case 1:
+				asked = append(asked, id)
+			default:
+				t.Fatalf("%s was asked %d times", id, len(l.got()))
+			}
+		}
+		slices.Sort(asked)
+		allowed := model(all, attached, tg)
+		if d := cmp.Diff(allowed, asked); d != "" {
+			t.Fatalf("target %+v (-allowed +asked):\n%s", tg, d)
+		}
+		code := errs.CodeOf(err)
+		if e := errs.From(err); e == nil || !e.NotStarted {
+			t.Fatalf("%v: no proof that nothing started", err)
+		}
+		if (len(allowed) > 0) != (code == errs.Unavailable) {
+			t.Fatalf("%d allowed, and the error is %v", len(allowed), err)
+		}
+		if s := b.InFlight(); s != 0 {
+			t.Fatalf("%d in flight", s)
+		}
+	})
+}
+
+// model is the rules as section 4 of the design words them, one after another.
+func model(all []*catalog.Instance, attached map[string]bool, tg message.Target) []string {
+	var left []*catalog.Instance
+	for _, in := range all {
+		d := in.Declaration
+		unary := slices.ContainsFunc(d.Methods, func(m catalog.Method) bool { return m.Name == "charge" && m.Kind == catalog.Unary })
+		inRealm := tg.Realm == "" || tg.Realm == "*" || d.Realm == tg.Realm || d.Realm == "" && tg.Realm == "global" ||
+			tg.Realm == "eu.*" && (d.Realm == "eu.a" || d.Realm == "eu.b")
+		if unary && inRealm && attached[in.ID] && !in.Draining && (d.Status == catalog.OK || d.Status == catalog.Warning) &&
+			(d.Scope != catalog.ScopeZone || in.Zone == "here") && (tg.Instance == "" || tg.Instance == in.ID) {
+			left = append(left, in)
+		}
+	}
+	keep := func(f func(*catalog.Instance) bool) (kept []*catalog.Instance) {
+		for _, in := range left {
+			if f(in) {
+				kept = append(kept, in)
+			}
+		}
+		return kept
+	}
+	if tg.Version != "" {
+		exact := keep(func(in *catalog.Instance) bool { return in.Declaration.Version == tg.Version })
+		if len(exact) == 0 {
+			exact = keep(func(in *catalog.Instance) bool { return slices.Contains(in.Declaration.CompatibleVersions, tg.Version) })
+		}
+		left = exact
+	}
+	contractOf := func(in *catalog.Instance) string { return in.Declaration.Methods[0].Contract }
+	// The newest version, of several the first. These versions order as text.
+	newest, exact := "", false
+	wanted := ""
+	for i, in := range left {
+		if i == 0 || in.Declaration.Version > newest {
+			newest, wanted = in.Declaration.Version, contractOf(in)
+		}
+		exact = exact || tg.Contract != "" && contractOf(in) == tg.Contract
+	}
+	if exact {
+		wanted = tg.Contract
+	}
+	var ids []string
+	for _, in := range left {
+		if contractOf(in) == wanted {
+			ids = append(ids, in.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
