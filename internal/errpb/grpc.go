@@ -1,7 +1,6 @@
 package errpb
 
 import (
-	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -89,10 +88,12 @@ func fromGRPC(err error, code func(codes.Code) errs.Code) *errs.Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	st, ok := status.FromError(err)
-	if !ok || isContext(err) {
+	// Not status.FromError: it puts what an error was wrapped in into the message.
+	var carrier interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &carrier) || carrier.GRPCStatus() == nil {
 		return errs.From(err)
 	}
+	st := carrier.GRPCStatus()
 	if st.Code() == codes.OK {
 		return nil
 	}
@@ -107,12 +108,6 @@ func fromGRPC(err error, code func(codes.Code) errs.Code) *errs.Error {
 	return e
 }
 
-// isContext reports a bare context error; status.FromError accepts none today, which
-// this does not rely on.
-func isContext(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
 // fromInfo is the reverse of ToGRPC for failures of Telford; nil for others.
 func fromInfo(p *spb.Status) *errs.Error {
 	list := p.GetDetails()
@@ -120,11 +115,15 @@ func fromInfo(p *spb.Status) *errs.Error {
 		return nil
 	}
 	info := new(errdetails.ErrorInfo)
-	if list[0].UnmarshalTo(info) != nil || info.GetDomain() != Domain || info.GetReason() == "" {
+	if list[0].UnmarshalTo(info) != nil || info.GetDomain() != Domain {
 		return nil
 	}
+	code := errs.Code(strings.ToLower(info.GetReason()))
+	if code == "" || code == errs.Handler {
+		return nil // ToGRPC writes no such thing
+	}
 	list = list[1:]
-	e := errs.New(errs.Code(strings.ToLower(info.GetReason())), "")
+	e := errs.New(code, "")
 	e.Message = p.GetMessage()
 	e.GRPCCode = codes.Code(p.GetCode())
 	m := info.GetMetadata()
