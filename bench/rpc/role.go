@@ -78,6 +78,8 @@ func play(ctx context.Context, args []string) error {
 		err = s.serve(ctx, p.env)
 	case "broker":
 		err = runBroker(ctx)
+	case "runtime":
+		err = runRuntime(ctx, p.env)
 	case "client":
 		return call(ctx, s, p)
 	default:

@@ -45,7 +45,7 @@ type client struct {
 
 // stackList is every stack in the order of measuring: rivals next to each other.
 func stackList() []stack {
-	return slices.Concat(grpcStacks(), natsStacks(), frameStacks())
+	return slices.Concat(grpcStacks(), natsStacks(), frameStacks(), telfordStacks())
 }
 
 func stacks() map[string]stack {
