@@ -128,7 +128,7 @@ func sent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return errpb.FromGRPC(err)
+	return errpb.FromTransport(err)
 }
 
 // because prefers the reason for which the door ended ctx over what the router made of
@@ -153,13 +153,13 @@ func onlyMessage(stream grpc.ServerStream, method string) ([]byte, *errs.Error) 
 	case errors.Is(err, io.EOF):
 		return nil, errs.New(errs.InvalidArgument, "the call of %s ended without a request message", method).Unstarted()
 	case err != nil:
-		return nil, errpb.FromGRPC(err).Unstarted()
+		return nil, errpb.FromTransport(err).Unstarted()
 	}
 	switch err := stream.RecvMsg(&second); {
 	case errors.Is(err, io.EOF):
 		return first.body, nil
 	case err != nil:
-		return nil, errpb.FromGRPC(err).Unstarted()
+		return nil, errpb.FromTransport(err).Unstarted()
 	}
 	e := errs.New(errs.MethodNotFound, "client- and bidirectional streaming do not pass through the runtime and a second request message came for %s; call the instance directly", method)
 	return nil, e.Unstarted()
