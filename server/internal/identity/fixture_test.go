@@ -17,6 +17,7 @@ import (
 	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/store"
+	"telford.dev/telford/server/internal/store/storetest"
 	"telford.dev/telford/server/internal/tx"
 )
 
@@ -73,17 +74,26 @@ func onEveryStore(t *testing.T, test func(t *testing.T, f *fixture)) {
 	})
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		s, err := store.Open(context.Background(), store.Config{Data: t.TempDir(), Fast: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		test(t, newFixture(s))
+		test(t, newFixture(openStore(t, store.Config{Data: t.TempDir(), Fast: true})))
 	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, newFixture(openStore(t, store.Config{URL: storetest.Postgres(t)})))
+	})
+}
+
+func openStore(t *testing.T, cfg store.Config) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 func dev(cfg *identity.Config) { cfg.Dev = true }
