@@ -1,0 +1,552 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	telfordv1 "telford.dev/telford/api/telford/v1"
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/catalogpb"
+	"telford.dev/telford/internal/errpb"
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/internal/session"
+)
+
+// drive connects, serves the connection until it ends, and connects again, until the
+// session has ended for good.
+func (s *Session) drive() {
+	defer close(s.done)
+	backoff := s.opt.Backoff
+	for {
+		p, err := s.attempt()
+		if err == nil {
+			backoff.Reset()
+			err = s.serve(p)
+		}
+		s.setUp(false)
+		if s.ctx.Err() != nil {
+			s.end(ReasonStopped, errStopped)
+			return
+		}
+		if reason := s.final(err); reason != "" {
+			s.end(reason, err)
+			return
+		}
+		s.move(session.Missed)
+		delay, attempt, ok := backoff.Next()
+		if !ok {
+			s.end(ReasonExhausted, err)
+			return
+		}
+		if after := errs.From(err).RetryAfter; after > 0 {
+			delay += after
+		}
+		s.note(err)
+		s.opt.Log.Warn("the runtime is away", "server", s.opt.Server, "attempt", attempt, "delay", delay, "cause", err)
+		s.opt.Events.Reconnecting(attempt, err, delay)
+		t := s.opt.Clock.NewTimer(delay)
+		select {
+		case <-t.C():
+		case <-s.ctx.Done():
+			t.Stop()
+			s.end(ReasonStopped, errStopped)
+			return
+		}
+		s.move(session.Retry)
+	}
+}
+
+// note keeps the last failure, for a Start that gives up.
+func (s *Session) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// end records why the session is over.
+func (s *Session) end(reason string, cause error) {
+	s.mu.Lock()
+	s.err = cause
+	s.current = nil
+	stopped := s.draining && reason == ReasonStopped
+	s.mu.Unlock()
+	if reason == ReasonFenced {
+		s.move(session.FenceOff)
+	} else {
+		s.move(session.Close)
+	}
+	s.peer.Close(cause)
+	if !stopped {
+		s.opt.Log.Error("the session has ended", "reason", reason, "cause", cause)
+	}
+	s.opt.Events.Disconnected(reason, cause)
+}
+
+// final tells failures that no further attempt can mend; "" for the others.
+func (s *Session) final(err error) string {
+	e := errs.From(err)
+	switch e.Code {
+	case errs.Terminal:
+		return ReasonFenced
+	case errs.Unauthenticated, errs.PermissionDenied:
+		return ReasonError
+	case errs.InvalidArgument, errs.FailedPrecondition, errs.AlreadyExists:
+		// A mistake in what this process says is found at the first start. Later it is
+		// the runtime that has changed, and may change back.
+		select {
+		case <-s.ready:
+		default:
+			return ReasonError
+		}
+	}
+	return ""
+}
+
+// attempt makes one connection with a session on it.
+func (s *Session) attempt() (*port, error) {
+	s.mu.Lock()
+	token := s.token
+	s.mu.Unlock()
+	fresh := false
+	if !s.usable() {
+		if err := s.provision(s.ctx); err != nil {
+			return nil, err
+		}
+		fresh = true
+	}
+	p, err := s.connect(s.ctx, token)
+	if err != nil && !fresh && s.opt.Key != nil && errs.CodeOf(err) == errs.Unauthenticated {
+		// The certificate is no longer believed; the key may be.
+		if perr := s.provision(s.ctx); perr != nil {
+			return nil, perr
+		}
+		p, err = s.connect(s.ctx, token)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.move(session.Dialed)
+	return p, nil
+}
+
+// adoptPort makes p the connection that carries the session.
+func (s *Session) adoptPort(p *port) {
+	ack := p.ack
+	s.mu.Lock()
+	s.current, s.token = p, ack.GetResumeToken()
+	s.info = Info{
+		SessionID: ack.GetSessionId(), Zone: ack.GetZone(), RuntimeVersion: ack.GetRuntimeVersion(), Transport: ack.GetEffectiveTransport(),
+		Namespace: ack.GetNamespace(), Service: ack.GetService(), Instance: ack.GetInstance(),
+		HeartbeatInterval: micros(ack.GetHeartbeatIntervalUs()), HeartbeatTimeout: micros(ack.GetHeartbeatTimeoutUs()),
+		Permits: int(ack.GetInitialPermits()),
+	}
+	s.mu.Unlock()
+	replayed, reconciled := s.peer.Attach(p.conn, session.Position{
+		Floor: ack.GetReceivedFloor(), Above: ack.GetReceivedAbove(), LastSent: ack.GetLastSent(),
+	}, ack.GetResumed() || ack.GetHandover())
+	s.move(session.Welcomed)
+	s.setUp(true)
+	s.opt.Log.Info("connected to the runtime", "server", s.opt.Server, "session", ack.GetSessionId(), "instance", ack.GetInstance(),
+		"resumed", ack.GetResumed(), "handover", ack.GetHandover(), "replayed", replayed, "reconciled", reconciled)
+	s.opt.Events.Connected(ack.GetInstance())
+}
+
+// register describes the instance to the runtime.
+func (s *Session) register(p *port) error {
+	d, err := s.opt.Declaration(p.localAddr())
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	d.Status, d.StatusMessage = s.status, s.statusMsg
+	s.mu.Unlock()
+	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Register{Register: catalogpb.DeclarationToProto(d)}})
+	return nil
+}
+
+// watch asks for the services of interest. Without resume, or when they are others than
+// the runtime last answered for, the answer is a snapshot.
+func (s *Session) watch(p *port, resume bool) {
+	services, answered := s.opt.View.Asked()
+	w := &telfordv1.WatchRequest{Services: services}
+	if resume && answered {
+		if rev := s.opt.View.Snapshot().Revision; rev.Epoch != 0 {
+			w.After = catalogpb.RevisionToProto(rev)
+		}
+	}
+	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Watch{Watch: w}})
+}
+
+// pong is the end of a ping: a round trip, or a failure.
+type pong struct {
+	p   *port
+	rtt time.Duration
+	err error
+}
+
+// serve carries the session on p, and on the ports that take its place, until the
+// connection is lost.
+func (s *Session) serve(p *port) error {
+	s.adoptPort(p)
+	if !p.ack.GetResumed() && !p.ack.GetHandover() {
+		if err := s.register(p); err != nil {
+			s.drop(p, err)
+			return err
+		}
+	} else {
+		s.repeatStatus(p)
+	}
+	// A view that was never answered wants a snapshot, also in a resumed session.
+	s.watch(p, true)
+	var registered, seen bool
+	registered = p.ack.GetResumed() || p.ack.GetHandover()
+	select {
+	case <-s.ready:
+		seen = true
+	default:
+	}
+
+	beat := session.NewHeartbeat(micros(p.ack.GetHeartbeatIntervalUs()), 0)
+	timer := s.opt.Clock.NewTimer(beat.Next())
+	defer func() { timer.Stop() }()
+	renew := s.renewTimer(p, false)
+	defer func() { renew.stop() }()
+	pinging := false
+	for {
+		select {
+		case <-s.ctx.Done():
+			s.drop(p, errStopped)
+			return errStopped
+		case err := <-p.fault:
+			s.drop(p, err)
+			return ended(err)
+		case <-p.conn.Done():
+			if err := s.rest(p); err != nil {
+				s.peer.Detach(p.conn, err)
+				return err
+			}
+			err := p.conn.Err()
+			s.peer.Detach(p.conn, err)
+			return ended(err)
+		case m := <-p.mail:
+			switch v := m.GetMessage().(type) {
+			case *telfordv1.ServerMessage_Registered:
+				if refused := v.Registered.GetRefused(); refused.GetCode() != "" {
+					err := errpb.FromProto(refused).In("sdk", "register "+s.opt.Service)
+					if !registered {
+						s.drop(p, err)
+						return err
+					}
+					s.opt.Log.Error("a declaration was refused", "error", err)
+				}
+				registered = true
+				if w := catalogpb.WarningsFromProto(v.Registered.GetWarnings()); len(w) > 0 {
+					s.opt.Events.Warnings(w)
+				}
+			case *telfordv1.ServerMessage_Watch:
+				s.update(v.Watch)
+				seen = true
+			default:
+				if err := s.handle(p, m); err != nil {
+					s.drop(p, err)
+					return err
+				}
+			}
+			if registered && seen {
+				s.markReady()
+			}
+		case <-s.rewant:
+			s.watch(p, false)
+		case r := <-s.pongs:
+			if r.p != p {
+				break
+			}
+			pinging = false
+			if r.err == nil {
+				beat.OnPong(r.rtt)
+			} else if beat.OnMiss() {
+				err := errs.New(errs.Unavailable, "the runtime at %s has been silent since %s", s.opt.Server, p.conn.LastReceived().UTC().Format(time.RFC3339))
+				s.drop(p, err)
+				return err
+			}
+			timer.Stop()
+			timer = s.opt.Clock.NewTimer(s.nextBeat(beat, p))
+		case <-timer.C():
+			s.peer.SendAck()
+			if err := s.deaf(p); err != nil {
+				s.drop(p, err)
+				return err
+			}
+			switch {
+			case pinging:
+			case s.opt.Clock.Now().Sub(p.conn.LastReceived()) >= beat.Next():
+				pinging = true
+				s.ping(p, beat.PongTimeout())
+			default:
+				beat.OnReceived()
+			}
+			timer = s.opt.Clock.NewTimer(s.nextBeat(beat, p))
+		case <-renew.c():
+			renew.stop()
+			renew = renewal{}
+			s.rotate(p)
+		case next := <-s.handed:
+			renew.stop()
+			if next == nil {
+				renew = s.renewTimer(p, true)
+				break
+			}
+			renew = s.renewTimer(next, false)
+			old := p
+			p = next
+			pinging = false
+			s.adoptPort(p)
+			if !p.ack.GetHandover() && !p.ack.GetResumed() {
+				if err := s.register(p); err != nil {
+					s.drop(p, err)
+					return err
+				}
+			}
+			s.watch(p, true)
+			s.retire(old)
+		}
+	}
+}
+
+// nextBeat is how long to wait for a sign of life from now.
+func (s *Session) nextBeat(beat *session.Heartbeat, p *port) time.Duration {
+	quiet := s.opt.Clock.Now().Sub(p.conn.LastReceived())
+	return max(beat.Next()-quiet, 100*time.Millisecond)
+}
+
+// ended makes the end of a connection something to come back from, unless the runtime
+// has said that there is no coming back.
+func ended(err error) error {
+	e := errs.From(err)
+	if e == nil {
+		return errs.New(errs.Unavailable, "the connection has ended")
+	}
+	switch e.Code {
+	case errs.PermissionDenied, errs.Terminal, errs.Unavailable:
+		return e
+	}
+	c := *e
+	c.Code, c.GRPCCode = errs.Unavailable, codes.Unavailable
+	return &c
+}
+
+// rest handles what had arrived before the end of a connection.
+func (s *Session) rest(p *port) error {
+	for {
+		select {
+		case m := <-p.mail:
+			if w, ok := m.GetMessage().(*telfordv1.ServerMessage_Watch); ok {
+				s.update(w.Watch)
+				continue
+			}
+			if err := s.handle(p, m); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// handle takes in the messages that any connection may bring at any time.
+func (s *Session) handle(p *port, m *telfordv1.ServerMessage) error {
+	switch v := m.GetMessage().(type) {
+	case *telfordv1.ServerMessage_Ping:
+		p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Pong{Pong: &telfordv1.Pong{Id: v.Ping.GetId()}}})
+	case *telfordv1.ServerMessage_Permits:
+		if v.Permits.GetLane() == "" || v.Permits.GetLane() == "calls" {
+			s.peer.SetPermits(int(v.Permits.GetTotal()))
+		}
+	case *telfordv1.ServerMessage_Roots:
+		roots, err := ident.ParseCertificates(v.Roots.GetRoots())
+		if err != nil || len(roots) == 0 {
+			s.opt.Log.Error("the runtime has sent roots that cannot be read", "error", err)
+			return nil
+		}
+		s.opt.Trust.SetRoots(roots)
+	case *telfordv1.ServerMessage_Fenced:
+		return fenced(v.Fenced.GetReason())
+	case *telfordv1.ServerMessage_Drain:
+		return s.drained(p, v.Drain)
+	}
+	return nil
+}
+
+// revoked applies a revocation: connections of who is named close at once.
+func (s *Session) revoked(r *telfordv1.Revocation) {
+	s.opt.Trust.Revoke(r.GetSnapshot(), r.GetKeys(), qualify(s.opt.Trust.Identity().Namespace, r.GetInstances()))
+}
+
+// update takes in a step of the watch.
+func (s *Session) update(u *telfordv1.WatchUpdate) {
+	if gone := s.opt.View.Apply(catalogpb.UpdateFromProto(u)); len(gone) > 0 {
+		s.opt.Events.Gone(gone)
+	}
+}
+
+func (s *Session) markReady() {
+	select {
+	case <-s.ready:
+	default:
+		s.note(nil)
+		close(s.ready)
+	}
+}
+
+func (s *Session) repeatStatus(p *port) {
+	s.mu.Lock()
+	status, text := s.status, s.statusMsg
+	s.mu.Unlock()
+	if status != catalog.OK || text != "" {
+		p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Status{Status: &telfordv1.StatusChange{
+			Status: catalogpb.StatusToProto(status), Message: text,
+		}}})
+	}
+}
+
+// drop ends a connection from this side.
+func (s *Session) drop(p *port, cause error) {
+	s.setUp(false)
+	s.peer.Detach(p.conn, cause)
+	p.conn.Close(cause)
+}
+
+// ping asks for a sign of life on a goroutine of its own.
+func (s *Session) ping(p *port, timeout time.Duration) {
+	s.goFunc(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, timeout)
+		defer cancel()
+		rtt, err := p.conn.Ping(ctx)
+		select {
+		case s.pongs <- pong{p, rtt, err}:
+		case <-s.ctx.Done():
+		}
+	})
+}
+
+// deaf reports a runtime that answers pings and takes no commands.
+func (s *Session) deaf(p *port) error {
+	interval := micros(p.ack.GetHeartbeatIntervalUs())
+	if interval <= 0 {
+		interval = session.Interval
+	}
+	oldest, waiting := s.peer.OldestUnreceived()
+	if silent := s.opt.Clock.Now().Sub(oldest); waiting && silent >= 2*interval {
+		return errs.New(errs.Unavailable, "the runtime at %s answers, but has not taken a command for %s", s.opt.Server, silent.Round(time.Second))
+	}
+	return nil
+}
+
+// rotate renews the certificate and opens a connection with it, which then takes the
+// place of the one in use.
+func (s *Session) rotate(p *port) {
+	s.goFunc(func() {
+		next, err := s.successor(p)
+		if err != nil && s.ctx.Err() == nil {
+			s.opt.Log.Warn("the certificate could not be renewed; it is tried again", "error", err, "not_after", s.opt.Trust.Identity().NotAfter)
+		}
+		select {
+		case s.handed <- next:
+		case <-s.ctx.Done():
+			if next != nil {
+				next.conn.Close(errStopped)
+			}
+		case <-s.done:
+			if next != nil {
+				next.conn.Close(errStopped)
+			}
+		}
+	})
+}
+
+func (s *Session) successor(p *port) (*port, error) {
+	// A certificate that an earlier attempt has brought is not fetched again.
+	if !s.opt.Trust.Identity().NotAfter.After(p.notAfter) {
+		if err := s.renew(s.ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	token := s.token
+	s.mu.Unlock()
+	return s.connect(s.ctx, token)
+}
+
+// retireTimeout is how long a replaced connection may take to deliver what it has.
+const retireTimeout = 30 * time.Second
+
+// retire lets a replaced connection finish.
+func (s *Session) retire(p *port) {
+	s.goFunc(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, retireTimeout)
+		defer cancel()
+		if err := p.conn.Drain(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			s.opt.Log.Warn("a replaced connection did not finish in time", "error", err)
+		}
+	})
+}
+
+// drained follows the wish of the runtime that this connection end: what runs may
+// finish, new calls wait for the next connection.
+func (s *Session) drained(p *port, d *telfordv1.Drain) error {
+	s.opt.Events.Draining(d.GetReason())
+	s.peer.Detach(p.conn, errs.New(errs.Unavailable, "the runtime is draining: %s", d.GetReason()))
+	s.setUp(false)
+	left := retireTimeout
+	if us := d.GetDeadlineUs(); us > 0 {
+		left = min(left, micros(us))
+	}
+	s.goFunc(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, left)
+		defer cancel()
+		_ = p.conn.Drain(ctx) // it closes the connection either way
+	})
+	return errDrained(d)
+}
+
+func errDrained(d *telfordv1.Drain) error {
+	return errs.New(errs.Unavailable, "the runtime is draining: %s", d.GetReason()).After(micros(d.GetReconnectAfterUs()))
+}
+
+// renewal is the timer of the next renewal; the zero value never fires.
+type renewal struct {
+	timer interface {
+		C() <-chan time.Time
+		Stop() bool
+	}
+}
+
+func (r renewal) c() <-chan time.Time {
+	if r.timer == nil {
+		return nil
+	}
+	return r.timer.C()
+}
+
+func (r renewal) stop() {
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+// renewTimer is for the successor of p; after a failure it fires in a part of the time
+// that is left.
+func (s *Session) renewTimer(p *port, failed bool) renewal {
+	if s.opt.Key == nil {
+		return renewal{} // the certificate is not ours to renew
+	}
+	d := s.renewIn()
+	if left := p.notAfter.Sub(s.opt.Clock.Now()); failed {
+		d = min(max(left/10, 500*time.Millisecond), 30*time.Second)
+	}
+	return renewal{s.opt.Clock.NewTimer(d)}
+}

@@ -1,0 +1,126 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
+
+	telfordv1 "telford.dev/telford/api/telford/v1"
+	"telford.dev/telford/internal/errpb"
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/internal/message"
+)
+
+const (
+	provisionTimeout = 10 * time.Second
+	renewTimeout     = 10 * time.Second
+)
+
+// provision exchanges the key for a certificate, on a connection that is pinned to the
+// root that the key names.
+func (s *Session) provision(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
+	defer cancel()
+	private, csr, err := ident.NewRequest()
+	if err != nil {
+		return err
+	}
+	pinned := ident.PinnedConfig(*s.opt.Key, s.opt.Clock)
+	cc, err := grpc.NewClient("passthrough:///"+s.opt.Server,
+		grpc.WithTransportCredentials(credentials.NewTLS(pinned)), grpc.WithDisableServiceConfig(),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return s.opt.Dial(ctx, addr) }))
+	if err != nil {
+		return errs.New(errs.Internal, "provision: %w", err)
+	}
+	defer cc.Close()
+	answer, err := telfordv1.NewIdentityClient(cc).Provision(ctx, &telfordv1.ProvisionRequest{
+		KeyId: s.opt.Key.ID, Secret: s.opt.Key.Secret[:], Csr: csr, Service: s.opt.Service, Instance: s.opt.Instance,
+	})
+	if err != nil {
+		return errpb.FromTransport(err).In("sdk", "provision at "+s.opt.Server)
+	}
+	cert, err := ident.Certificate(answer.GetChain(), private)
+	if err != nil {
+		return errs.From(err).In("sdk", "provision at "+s.opt.Server)
+	}
+	return s.adopt(cert, answer.GetRoots())
+}
+
+// adopt puts a certificate and roots in force.
+func (s *Session) adopt(cert tls.Certificate, roots [][]byte) error {
+	parsed, err := ident.ParseCertificates(roots)
+	if err != nil {
+		return err
+	}
+	if len(parsed) > 0 {
+		s.opt.Trust.SetRoots(parsed)
+	}
+	if err := s.opt.Trust.SetCertificate(cert); err != nil {
+		return err
+	}
+	own := s.opt.Trust.Identity()
+	s.opt.Log.Debug("a certificate is in force", "identity", own.String(), "not_after", own.NotAfter)
+	return nil
+}
+
+// usable reports whether the certificate in force is good for another connection.
+func (s *Session) usable() bool {
+	own := s.opt.Trust.Identity()
+	if own.Instance == "" {
+		return false
+	}
+	if s.opt.Key == nil {
+		return true // it is not ours to replace
+	}
+	left := own.NotAfter.Sub(s.opt.Clock.Now())
+	return left > own.NotAfter.Sub(own.NotBefore)/20
+}
+
+// renewIn is how long until the certificate should be renewed: at two thirds of its
+// life, less up to a twentieth, so that instances started together do not renew
+// together.
+func (s *Session) renewIn() time.Duration {
+	own := s.opt.Trust.Identity()
+	life := own.NotAfter.Sub(own.NotBefore)
+	at := own.RenewAt().Add(-time.Duration(rand.Float64() * float64(life) / 20))
+	return max(at.Sub(s.opt.Clock.Now()), 10*time.Millisecond)
+}
+
+// renew gets the next certificate over the session and puts it in force.
+func (s *Session) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	private, csr, err := ident.NewRequest()
+	if err != nil {
+		return err
+	}
+	body, err := proto.Marshal(&telfordv1.RenewRequest{Csr: csr})
+	if err != nil {
+		return errs.New(errs.Internal, "renew the certificate: %w", err)
+	}
+	reply, err := s.peer.Call(ctx, &message.Call{
+		Service: ident.RuntimeService, Method: "telford.v1.Identity/Renew", ContentType: message.Proto, Body: body,
+	})
+	if err != nil {
+		return err
+	}
+	if reply.Err != nil {
+		return reply.Err
+	}
+	var answer telfordv1.RenewResponse
+	if err := proto.Unmarshal(reply.Body, &answer); err != nil {
+		return errs.New(errs.Internal, "renew the certificate: the answer cannot be read: %w", err)
+	}
+	cert, err := ident.Certificate(answer.GetChain(), private)
+	if err != nil {
+		return err
+	}
+	return s.adopt(cert, answer.GetRoots())
+}

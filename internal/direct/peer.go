@@ -1,0 +1,183 @@
+package direct
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/pick"
+)
+
+// target is where a peer is and who must be there.
+type target struct{ addr, service, namespace string }
+
+// Peer is one instance as this process sees it.
+type Peer struct {
+	Load pick.Load
+
+	pool   *Pool
+	id     string
+	target atomic.Pointer[target]
+	conn   atomic.Pointer[Conn]
+	// bad says that the last attempt to reach it has failed.
+	bad atomic.Bool
+
+	mu       sync.Mutex
+	dialing  *dial
+	failures int
+	retryAt  time.Duration
+	lastErr  error
+	gone     bool
+}
+
+// dial is an attempt under way; err is set when done is closed.
+type dial struct {
+	done chan struct{}
+	err  error
+}
+
+// ID is the instance id.
+func (p *Peer) ID() string { return p.id }
+
+// Ready returns the connection in use, nil when there is none.
+func (p *Peer) Ready() *Conn { return p.conn.Load() }
+
+// Trouble reports whether any peer of the pool is known not to answer; the cheap
+// question before Bad is asked of each.
+func (p *Pool) Trouble() bool { return p.trouble.Load() > 0 }
+
+// Bad reports whether the last attempt to reach this peer has failed.
+func (p *Peer) Bad() bool { return p.bad.Load() }
+
+// move sets where the peer is; what was learnt about the old place is forgotten.
+func (p *Peer) move(t *target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target.Store(t)
+	p.failures, p.lastErr = 0, nil
+}
+
+// Connect starts to dial unless there is a connection, or a dial is under way, or it
+// is too early to try again.
+func (p *Peer) Connect() { _, _ = p.begin() }
+
+// Conn returns the connection in use, dialing and waiting for it where there is none.
+func (p *Peer) Conn(ctx context.Context) (*Conn, error) {
+	for {
+		if c := p.conn.Load(); c != nil {
+			return c, nil
+		}
+		d, err := p.begin()
+		if err != nil {
+			return nil, err
+		}
+		if d == nil {
+			continue // somebody has just connected
+		}
+		select {
+		case <-d.done:
+			if d.err != nil {
+				return nil, d.err
+			}
+		case <-ctx.Done():
+			return nil, errs.From(ctx.Err()).In("sdk", "connect to instance "+p.id).Unstarted()
+		}
+	}
+}
+
+// begin joins the dial under way or starts one; nil when there is a connection.
+func (p *Peer) begin() (*dial, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.conn.Load() != nil:
+		return nil, nil
+	case p.dialing != nil:
+		return p.dialing, nil
+	case p.gone:
+		return nil, errs.New(errs.Unavailable, "instance %s is gone", p.id).Unstarted()
+	case p.lastErr != nil && p.pool.Now() < p.retryAt:
+		return nil, p.lastErr
+	}
+	d := &dial{done: make(chan struct{})}
+	if !p.pool.goFunc(func() { p.dial(d) }) {
+		return nil, errs.New(errs.Unavailable, "this process has stopped").Unstarted()
+	}
+	p.dialing = d
+	return d, nil
+}
+
+// dial makes one attempt and tells everybody who waits for it.
+func (p *Peer) dial(d *dial) {
+	c, err := p.pool.open(p.pool.ctx, p.id, p.target.Load())
+	p.mu.Lock()
+	p.dialing = nil
+	if err == nil && p.gone {
+		err = errs.New(errs.Unavailable, "instance %s is gone", p.id).Unstarted()
+	}
+	if err != nil {
+		p.failed(err)
+		p.mu.Unlock()
+		if c != nil {
+			c.Close(err)
+		}
+		d.err = err
+		close(d.done)
+		return
+	}
+	p.failures, p.lastErr = 0, nil
+	if p.bad.Swap(false) {
+		p.pool.trouble.Add(-1)
+	}
+	p.Load.Start(p.pool.Now())
+	p.conn.Store(c)
+	p.mu.Unlock()
+	close(d.done)
+	p.keep(c)
+}
+
+// failed notes, with mu held, that the peer cannot be reached now.
+func (p *Peer) failed(err error) {
+	p.failures++
+	p.lastErr = err
+	wait := min(minBackoff<<min(p.failures-1, 10), maxBackoff)
+	wait = wait/2 + rand.N(wait/2+1)
+	if after := errs.From(err).RetryAfter; after > wait {
+		wait = after
+	}
+	p.retryAt = p.pool.Now() + wait
+	if !p.gone && !p.bad.Swap(true) {
+		p.pool.trouble.Add(1)
+	}
+}
+
+// Refused notes that the peer takes no more calls on c, which may still end those it
+// has: the next call dials anew.
+func (p *Peer) Refused(c *Conn) {
+	if p.conn.CompareAndSwap(c, nil) {
+		p.mu.Lock()
+		p.failed(errs.New(errs.Unavailable, "instance %s takes no more calls", p.id).Unstarted())
+		p.mu.Unlock()
+		p.pool.retire(c)
+	}
+}
+
+// drop marks the peer as gone and takes its connection.
+func (p *Peer) drop() *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = true
+	return p.conn.Swap(nil)
+}
+
+// settle takes a peer that is gone off the count of troubled ones.
+func (p *Peer) settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bad.Swap(false) {
+		p.pool.trouble.Add(-1)
+	}
+}
