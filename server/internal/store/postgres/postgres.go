@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,8 @@ type Config struct {
 	Log *slog.Logger
 	// Observe, when set, is told how long each commit took. It must not block.
 	Observe func(d time.Duration, writes int)
+
+	wrap func(net.Conn) net.Conn // tests: faults on the wire
 }
 
 // Limits of the engine.
@@ -90,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		cfg: cfg, gate: semaphore.NewWeighted(maxQueued),
 		closing: make(chan struct{}), finished: make(chan struct{}),
 	}
-	pc, err := poolConfig(cfg.URL)
+	pc, err := poolConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +237,9 @@ func (db *DB) once(ctx context.Context, f func(tx.Tx) error) (err error, again r
 func (db *DB) commit(ctx context.Context, t *txn) (err error, again retry) {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
+	if t.ptx.Conn().IsClosed() {
+		return fmt.Errorf("%w: the connection was lost before COMMIT", tx.ErrUnavailable), lostLink
+	}
 	ticket := db.order.take()
 	defer db.order.done()
 	start := time.Now()

@@ -70,7 +70,9 @@ func (db *DB) mayRetry(err error, connectionLost bool) retry {
 	return retry{}
 }
 
-// rolledBack says whether a failed COMMIT is known to have had no effect.
+// rolledBack says whether a failed COMMIT is known to have had no effect. Only the
+// server's word counts: the driver calls errors "safe to retry" that also follow a
+// COMMIT which was sent and not answered.
 func rolledBack(err error) (undone bool, again retry) {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -82,5 +84,5 @@ func rolledBack(err error) (undone bool, again retry) {
 		}
 		return true, retry{}
 	}
-	return pgconn.SafeToRetry(err) || errors.Is(err, errCommitRollback), retry{}
+	return errors.Is(err, errCommitRollback), retry{}
 }

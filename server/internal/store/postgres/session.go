@@ -38,13 +38,13 @@ func (db *DB) beginWrite() string {
 }
 
 // poolConfig reads the URL and adds what every connection must have.
-func poolConfig(url string) (*pgxpool.Config, error) {
-	pc, err := pgxpool.ParseConfig(url)
+func poolConfig(cfg Config) (*pgxpool.Config, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		// The text of the driver hides the password.
 		return nil, fmt.Errorf("database URL: %v: want postgres://USER:PASSWORD@HOST:PORT/NAME", err)
 	}
-	if !strings.Contains(url, "pool_max_conns") {
+	if !strings.Contains(cfg.URL, "pool_max_conns") {
 		pc.MaxConns = maxConns
 	}
 	cc := pc.ConnConfig
@@ -61,7 +61,13 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},
 		ControlContext:  control,
 	}
-	cc.DialFunc = dialer.DialContext
+	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dialer.DialContext(ctx, network, addr)
+		if err == nil && cfg.wrap != nil {
+			nc = cfg.wrap(nc)
+		}
+		return nc, err
+	}
 	pc.AfterConnect = checkServer
 	return pc, nil
 }

@@ -118,10 +118,6 @@ func clean(t testing.TB, s Store) error {
 	})
 }
 
-func testModel(t *testing.T, open Open) {
-	Agree(t, map[string]Store{"the store": open(t)})
-}
-
 // dump reads everything.
 func dump(t testing.TB, s Store) map[string]any {
 	all := map[string]any{}

@@ -23,7 +23,7 @@ type Store interface {
 // Open opens a new, empty store whose end is the test's.
 type Open func(t testing.TB) Store
 
-// Run runs the whole suite. Its cases are parallel.
+// Run runs the suite of cases, in parallel. Agree is its other half: random ones.
 func Run(t *testing.T, open Open) {
 	for name, f := range map[string]func(*testing.T, Open){
 		"keys":                testKeys,
@@ -42,7 +42,6 @@ func Run(t *testing.T, open Open) {
 		"closed":              testClosed,
 		"beside each other":   testConcurrent,
 		"transaction is over": testOver,
-		"model":               testModel,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,10 +45,15 @@ func testValues(t *testing.T, open Open) {
 	write(t, s, func(t2 tx.Tx) error { return s.PutInstance(t2, huge) })
 	read(t, s, func(t2 tx.Tx) error {
 		rows, err := s.Instances(t2)
-		if err == nil {
-			equal(t, "a big row", rows[1], huge)
+		if err != nil {
+			return err
 		}
-		return err
+		if !bytes.Equal(rows[1].Declaration, huge.Declaration) {
+			t.Error("5 MiB came back changed")
+		}
+		rows[1].Declaration, huge.Declaration = nil, nil
+		equal(t, "a big row", rows[1], huge)
+		return nil
 	})
 }
 
