@@ -45,6 +45,7 @@ type components struct {
 	grpc      *grpcdoor.Server
 	http      *httpdoor.Server
 
+	listeners          []*listener
 	grpcAddr, httpAddr string
 }
 
@@ -152,6 +153,7 @@ func (r *Runtime) startGRPC(ctx context.Context, early chan<- error) error {
 	if err != nil {
 		return err
 	}
+	b.listeners = append(b.listeners, l)
 	b.grpcAddr = l.Addr().String()
 	if err := b.grpc.Start(b.accept.GRPC()); err != nil {
 		return errors.Join(err, l.Close())
@@ -187,6 +189,7 @@ func (r *Runtime) startHTTP(ctx context.Context, early chan<- error) error {
 	if err != nil {
 		return err
 	}
+	b.listeners = append(b.listeners, l)
 	b.httpAddr = l.Addr().String()
 	if err := b.http.Start(l); err != nil {
 		return err
