@@ -91,7 +91,8 @@ func (o *outbound) free() {
 // unary encodes req, makes the call and returns the reply of a handler that succeeded.
 // It gives o back.
 func (s *Service) unary(ctx context.Context, v *invoke.Invoker, r *invoke.Route, o *outbound, service, method string, req any) (*message.Reply, error) {
-	if err := s.prepare(&ctx, o, service, method, true); err != nil {
+	ctx, err := s.prepare(ctx, o, service, method, true)
+	if err != nil {
 		o.free()
 		return nil, callError(err, service, method)
 	}
@@ -162,14 +163,14 @@ func (o *outbound) deliver(headers, trailers []message.Pair) {
 }
 
 // prepare fills in what travels with every call.
-func (s *Service) prepare(ctx *context.Context, o *outbound, service, method string, unary bool) error {
+func (s *Service) prepare(ctx context.Context, o *outbound, service, method string, unary bool) (context.Context, error) {
 	set := &o.set
 	if set.bad != nil {
-		return set.bad
+		return ctx, set.bad
 	}
 	if s.opt.strict {
 		if err := s.checkDeclared(service, method); err != nil {
-			return err
+			return ctx, err
 		}
 	}
 	o.Service, o.Method, o.Stream = service, method, !unary
@@ -179,7 +180,7 @@ func (s *Service) prepare(ctx *context.Context, o *outbound, service, method str
 	if o.RequestID == "" {
 		o.RequestID = newRequestID()
 	}
-	limit, limited := (*ctx).Deadline()
+	limit, limited := ctx.Deadline()
 	switch {
 	case set.timeout > 0:
 		o.Deadline = s.opt.clock.Now().Add(set.timeout)
@@ -192,33 +193,33 @@ func (s *Service) prepare(ctx *context.Context, o *outbound, service, method str
 		o.Deadline = s.opt.clock.Now().Add(DefaultTimeout)
 	}
 	o.Headers = set.headers
-	if md, ok := metadata.FromOutgoingContext(*ctx); ok && len(md) > 0 {
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md) > 0 {
 		var err error
 		if o.Headers, err = grpcmeta.Append(o.Headers[:len(o.Headers):len(o.Headers)], md); err != nil {
-			return err
+			return ctx, err
 		}
 	}
 	if len(o.Headers) > 0 {
 		if err := message.CheckHeaders(o.Headers); err != nil {
-			return err
+			return ctx, err
 		}
 	}
-	if in, ok := handlers.From(*ctx); ok {
+	if in, ok := handlers.From(ctx); ok {
 		c, err := chain.Enter(in.Call(), s.name, in.Method().Name)
 		if err != nil {
-			return err
+			return ctx, err
 		}
 		if err := c.Apply(&o.Call.Call); err != nil {
-			return err
+			return ctx, err
 		}
 	}
 	if s.opt.tracer != nil {
-		*ctx, o.span = s.opt.tracer.Start(*ctx, service+"/"+method, trace.WithSpanKind(trace.SpanKindClient))
+		ctx, o.span = s.opt.tracer.Start(ctx, service+"/"+method, trace.WithSpanKind(trace.SpanKindClient))
 	}
-	if sc := trace.SpanContextFromContext(*ctx); sc.IsValid() {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		o.Trace = message.Trace{TraceID: sc.TraceID(), SpanID: sc.SpanID(), Flags: byte(sc.TraceFlags()), State: sc.TraceState().String()}
 	}
-	return nil
+	return ctx, nil
 }
 
 func endSpan(span trace.Span, err error) {

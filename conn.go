@@ -195,7 +195,8 @@ func (c *conn) plainStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if o.set.mode == invoke.Proxy {
 		return nil, status.Errorf(codes.Unimplemented, "%s streams from the client, which only the direct path carries", method)
 	}
-	if err := c.s.prepare(&ctx, o, c.service, strings.TrimPrefix(method, "/"), false); err != nil {
+	ctx, err := c.s.prepare(ctx, o, c.service, strings.TrimPrefix(method, "/"), false)
+	if err != nil {
 		return nil, asStatus(callError(err, c.service, method))
 	}
 	cc, err := c.s.GRPCConn(c.service)

@@ -75,7 +75,8 @@ type openedStream struct {
 
 // openStream encodes req and opens the stream.
 func (s *Service) openStream(ctx context.Context, v *invoke.Invoker, r *invoke.Route, o *outbound, service, method string, req any) (*openedStream, error) {
-	if err := s.prepare(&ctx, o, service, method, false); err != nil {
+	ctx, err := s.prepare(ctx, o, service, method, false)
+	if err != nil {
 		o.free()
 		return nil, callError(err, service, method)
 	}
