@@ -13,7 +13,8 @@ type Load struct {
 	outstanding atomic.Int64
 	limit       atomic.Int64
 	started     atomic.Int64
-	_           [40]byte // counters of two instances never share a cache line
+	away        atomic.Bool
+	_           [36]byte // counters of two instances never share a cache line
 }
 
 // Begin counts a call as outstanding.
@@ -34,6 +35,12 @@ func (l *Load) Full() bool {
 	n := l.limit.Load()
 	return n > 0 && l.outstanding.Load() >= n
 }
+
+// SetAway says whether the instance cannot be reached now; it is not picked then.
+func (l *Load) SetAway(away bool) { l.away.Store(away) }
+
+// Away reports what SetAway said last.
+func (l *Load) Away() bool { return l.away.Load() }
 
 // Start begins the slow start of a fresh instance. now is on any scale that moves
 // forward only, the same as that given to Pick.

@@ -55,8 +55,8 @@ const (
 	excluded = tiers
 )
 
-// Pick returns the index of the chosen candidate, or -1 when all are excluded or there
-// are none. Two candidates of the best tier are drawn in proportion to their weights and
+// Pick returns the index of the chosen candidate, or -1 when all are excluded or away,
+// or there are none. Two candidates of the best tier are drawn in proportion to their weights and
 // the one with fewer outstanding calls per weight wins; at a tie the first drawn, so that
 // idle instances too share calls by weight. now is on the scale of Load.Started, random
 // is any 64 evenly distributed bits.
@@ -122,6 +122,8 @@ func draw(candidates []Candidate, ex Exclusions, now time.Duration, tier, first,
 func (c *Candidate) tier(ex Exclusions) int {
 	t := free
 	switch {
+	case c.Load.Away():
+		return excluded
 	case len(ex.Tried) != 0 && slices.Contains(ex.Tried, c.Load):
 		return excluded
 	case len(ex.Avoid) != 0 && slices.Contains(ex.Avoid, c.Load):

@@ -188,9 +188,12 @@ func TestPickNeverTakesTheExcluded(t *testing.T) {
 			if rapid.Bool().Draw(t, "fresh") {
 				c.Load.Start(warm)
 			}
-			switch rapid.IntRange(0, 3).Draw(t, "fate") {
+			switch rapid.IntRange(0, 4).Draw(t, "fate") {
 			case 0:
 				ex.Tried = append(ex.Tried, c.Load)
+				continue
+			case 4:
+				c.Load.SetAway(true)
 				continue
 			case 1:
 				ex.Avoid = append(ex.Avoid, c.Load)
@@ -208,7 +211,7 @@ func TestPickNeverTakesTheExcluded(t *testing.T) {
 			return
 		case i < 0 || i >= n:
 			t.Fatalf("picked %d of %d with %d left", i, n, left)
-		case slices.Contains(ex.Tried, cs[i].Load):
+		case slices.Contains(ex.Tried, cs[i].Load), cs[i].Load.Away():
 			t.Fatalf("picked %d, which is excluded", i)
 		case tierOf(&cs[i], ex) != best:
 			t.Fatalf("picked %d of tier %d although tier %d has one", i, tierOf(&cs[i], ex), best)

@@ -3,6 +3,7 @@ package router_test
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,17 +49,14 @@ func BenchmarkProxy(b *testing.B) {
 		h := r.AsHandler(message.Caller{Namespace: "default", Service: "orders", Instance: "caller"}, "")
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 		defer cancel()
-		for name, t := range map[string]message.Target{"plain": {}, "version": {Version: ""}} {
-			if name != "plain" {
-				t = message.Target{Realm: "*"}
-				name = "realm"
-			}
+		for name, t := range map[string]message.Target{"plain": {}, "realm": {Realm: "*"}} {
 			call := &message.Call{
 				Service: "payments", Method: "charge", ContentType: message.JSON, Body: []byte(`{}`), RequestID: "r", ChainRoot: "r",
 				Target: t, Headers: []message.Pair{{Key: "k", Value: []byte("v")}},
 			}
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
+				before := cpuTime(b)
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
 						if reply := h.HandleCall(ctx, call); reply.Err != nil {
@@ -66,7 +64,19 @@ func BenchmarkProxy(b *testing.B) {
 						}
 					}
 				})
+				b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
 			})
 		}
 	}
+}
+
+// cpuTime is what this process has used so far: unlike the time on the wall it does not
+// depend on who else uses the machine.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -41,9 +41,7 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 	defer m.inFlight.Add(-1)
 	p := picking{router: r, key: key, now: start, req: req, query: r.query(req, key.namespace, catalog.Unary)}
 	for {
-		var candidates [inline]pick.Candidate
-		var entries [inline]*entry
-		e, err := p.pick(s, v, options{candidates: candidates[:0], entries: entries[:0]})
+		e, err := p.pick(s, v)
 		if err != nil {
 			m.ended.count(err)
 			return nil, err
@@ -156,7 +154,7 @@ type picking struct {
 }
 
 // pick chooses among the instances of a view that have not refused yet.
-func (p *picking) pick(s *service, v *view, o options) (*entry, *errs.Error) {
+func (p *picking) pick(s *service, v *view) (*entry, *errs.Error) {
 	err := p.last
 	method := p.req.Call.Method
 	switch {
@@ -168,7 +166,7 @@ func (p *picking) pick(s *service, v *view, o options) (*entry, *errs.Error) {
 	default:
 		rt, several := v.route(method)
 		if rt != nil {
-			o = rt.match(&p.query, o)
+			o := rt.match(&p.query)
 			i := pick.Pick(o.candidates, pick.Exclusions{Avoid: o.avoid, Tried: p.tried}, p.router.sinceEpoch(p.now), p.router.rand())
 			if i >= 0 {
 				if p.last != nil {

@@ -47,11 +47,13 @@ func (r *Router) Attach(namespace, instance string, l message.Link) (detach func
 	}
 	e.load.SetLimit(limit)
 	e.link.Store(a)
+	e.load.SetAway(false)
 	r.mu.Unlock()
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if e.link.CompareAndSwap(a, nil) {
+			e.load.SetAway(true)
 			r.forget(e)
 		}
 	}
@@ -72,6 +74,7 @@ func (r *Router) endpoint(key endpointKey) *endpoint {
 	e, ok := r.endpoints[key]
 	if !ok {
 		e = &endpoint{key: key}
+		e.load.SetAway(true)
 		r.endpoints[key] = e
 	}
 	return e

@@ -9,11 +9,8 @@ import (
 	"telford.dev/telford/internal/pick"
 )
 
-// inline is how many candidates a call holds without allocating.
-const inline = 16
-
 // options is what a pick is made from: candidates and, at the same index, their entries.
-// It is handed around by value, so that its slices can begin on the stack of the call.
+// Some of the candidates may be away.
 type options struct {
 	candidates []pick.Candidate
 	entries    []*entry
@@ -29,45 +26,36 @@ type query struct {
 	avoid    []string
 }
 
-// match adds to o the entries that may take the call: the exact version where one
-// runs, else the compatible ones; the exact contract where one runs, else that of the
-// newest version, so that one call never sees two shapes of a method.
-func (rt *route) match(q *query, o options) options {
-	if rt.plain && *q.target == (message.Target{}) {
-		if rt.kind != q.kind {
-			return o
+// match returns the entries that may take the call: the exact version where one runs,
+// else the compatible ones; the exact contract where one runs, else that of the newest
+// version, so that one call never sees two shapes of a method.
+func (rt *route) match(q *query) (o options) {
+	switch {
+	case !rt.plain || *q.target != (message.Target{}):
+		o.entries = rt.filter(q, exactVersion)
+		if len(o.entries) == 0 && q.target.Version != "" {
+			o.entries = rt.filter(q, compatibleVersion)
 		}
-		for _, e := range rt.entries {
-			if e.takes && e.endpoint.link.Load() != nil {
-				o = o.with(e, q)
+		o.entries = narrowContract(o.entries, q.target.Contract)
+		o.candidates = make([]pick.Candidate, 0, len(o.entries))
+		for _, e := range o.entries {
+			o.candidates = append(o.candidates, e.candidate(q.locality))
+		}
+	case rt.kind == q.kind:
+		o.entries, o.candidates = rt.ready, rt.ranked(q.locality)
+	}
+	if len(q.avoid) != 0 {
+		for _, e := range o.entries {
+			if slices.Contains(q.avoid, e.instance.ID) {
+				o.avoid = append(o.avoid, &e.endpoint.load)
 			}
 		}
-		return o
-	}
-	exact := rt.filter(q, exactVersion)
-	if len(exact) == 0 && q.target.Version != "" {
-		exact = rt.filter(q, compatibleVersion)
-	}
-	for _, e := range narrowContract(exact, q.target.Contract) {
-		o = o.with(e, q)
-	}
-	return o
-}
-
-func (o options) with(e *entry, q *query) options {
-	d := &e.instance.Declaration
-	o.candidates = append(o.candidates, pick.Candidate{
-		Load: &e.endpoint.load, Weight: d.Weight, Local: q.locality != "" && d.Locality == q.locality,
-	})
-	o.entries = append(o.entries, e)
-	if len(q.avoid) != 0 && slices.Contains(q.avoid, e.instance.ID) {
-		o.avoid = append(o.avoid, &e.endpoint.load)
 	}
 	return o
 }
 
 func (rt *route) filter(q *query, version func(*catalog.Declaration, string) bool) []*entry {
-	var found []*entry
+	found := make([]*entry, 0, len(rt.entries))
 	for _, e := range rt.entries {
 		if e.seen(q) && e.method.Kind == q.kind && e.addressed(q) && version(&e.instance.Declaration, q.target.Version) &&
 			e.takes && e.endpoint.link.Load() != nil {

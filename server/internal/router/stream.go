@@ -8,7 +8,6 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/message"
-	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
 )
 
@@ -68,10 +67,8 @@ type stream struct {
 func (s *stream) open() *errs.Error {
 	r := s.router
 	for {
-		var candidates [inline]pick.Candidate
-		var entries [inline]*entry
 		svc, v := r.current(s.key)
-		e, err := s.pick(svc, v, options{candidates: candidates[:0], entries: entries[:0]})
+		e, err := s.pick(svc, v)
 		if err != nil {
 			return err
 		}

@@ -5,9 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/server/internal/transcode"
 )
 
@@ -55,6 +57,33 @@ type route struct {
 	// that a call without a target needs no look at either.
 	plain bool
 	kind  catalog.Kind // where plain
+
+	// Where plain: the entries whose status receives calls, and the candidates made of
+	// them for each locality that one of them is in, "" standing for all others.
+	ready      []*entry
+	candidates sync.Map // locality to []pick.Candidate
+}
+
+// ranked returns the candidates of the ready entries as a caller sees them.
+func (rt *route) ranked(locality string) []pick.Candidate {
+	if c, ok := rt.candidates.Load(locality); ok {
+		return c.([]pick.Candidate)
+	}
+	if locality != "" && !slices.ContainsFunc(rt.ready, func(e *entry) bool { return e.instance.Declaration.Locality == locality }) {
+		return rt.ranked("") // so that only localities of instances take memory
+	}
+	candidates := make([]pick.Candidate, 0, len(rt.ready))
+	for _, e := range rt.ready {
+		candidates = append(candidates, e.candidate(locality))
+	}
+	c, _ := rt.candidates.LoadOrStore(locality, candidates)
+	return c.([]pick.Candidate)
+}
+
+// candidate returns the entry as a caller in the locality sees it; "" is nowhere.
+func (e *entry) candidate(locality string) pick.Candidate {
+	d := &e.instance.Declaration
+	return pick.Candidate{Load: &e.endpoint.load, Weight: d.Weight, Local: locality != "" && d.Locality == locality}
 }
 
 // current returns the view of a service and the service itself. Both are nil when the
@@ -197,6 +226,9 @@ func (rt *route) finish() {
 		if e.method.Kind != rt.kind || e.method.Contract != rt.entries[0].method.Contract ||
 			e.instance.Declaration.Scope == catalog.ScopeZone {
 			rt.plain = false
+		}
+		if e.takes {
+			rt.ready = append(rt.ready, e)
 		}
 	}
 }
