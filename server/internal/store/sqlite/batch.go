@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-
 	"telford.dev/telford/server/internal/tx"
 )
 
@@ -41,6 +39,7 @@ func (b *batch) run(r *request) {
 	t := &txn{conn: c}
 	r.run(t)
 	b.bytes += t.bytes
+	r.err = orFull(b.w.db.cfg.Path, r.err)
 	if r.err == nil {
 		if _, err := c.exec("RELEASE one", nil); err != nil {
 			r.err = err
@@ -135,21 +134,13 @@ func (b *batch) finish() {
 }
 
 // commitFailed decides what a failed COMMIT means. The commit record is the last
-// thing that is written to the log: when it could not be written and the transaction
-// could be rolled back, nothing happened. Any other failure, that of a sync above all,
-// leaves the outcome open.
+// thing that is written to the log: where the disk had no room for it nothing
+// happened. Any other failure, that of a sync above all, leaves the outcome open.
 func (w *writer) commitFailed(err error) error {
-	spoiled := w.conn.spoiled
-	open := !w.conn.db.AutocommitEnabled()
-	w.conn.rollback()
-	undone := open && w.conn.db.AutocommitEnabled()
-	w.broken = spoiled || !undone
-	switch {
-	case undone && errors.Is(err, tx.ErrFull):
-		return err
-	case undone && errors.Is(err, errLogWrite) && outOfSpace(w.db.cfg.Path):
-		return translate(w.db.cfg.Path, sqlite.ResultFull.ToError())
-	case undone && !spoiled:
+	w.conn.rollback() // SQLite may have done so already
+	w.broken = w.broken || w.conn.spoiled
+	err = orFull(w.db.cfg.Path, err)
+	if errors.Is(err, tx.ErrFull) || errors.Is(err, tx.ErrUnavailable) && !w.conn.spoiled {
 		return err
 	}
 	w.broken, w.reload = true, true

@@ -12,8 +12,8 @@ import (
 	"telford.dev/telford/server/internal/tx"
 )
 
-// errLogWrite: the disk refused a write, as opposed to a read or a sync.
-var errLogWrite = errors.New("the disk refused a write")
+// errRefused: the disk refused a write, as opposed to a read or a sync.
+var errRefused = errors.New("the disk refused a write")
 
 // translate turns an error of the driver into one of tx, or into a text that names
 // the file and the way out. No error of the driver leaves the package.
@@ -44,16 +44,24 @@ func translate(path string, err error) error {
 		return fmt.Errorf("database %s cannot be opened (%s): this user needs the right to write the file and its directory", path, code)
 	case sqlite.ResultIOErr:
 		if code == sqlite.ResultIOErrWrite {
-			return fmt.Errorf("database %s: %w (%s): see the log of the operating system", path, errLogWrite, code)
+			return fmt.Errorf("database %s: %w (%s): see the log of the operating system", path, errRefused, code)
 		}
 		return fmt.Errorf("database %s: the disk failed (%s): see the log of the operating system", path, code)
 	}
 	return fmt.Errorf("database %s: %v", path, err)
 }
 
-// outOfSpace finds out why the log could not be written. SQLite reports only ENOSPC
-// as "full"; a quota or a limit on file sizes looks like a broken disk. The probe
-// writes a file of its own at the offset where the log failed.
+// orFull finds out why the disk refused a write. SQLite reports only ENOSPC as "full";
+// a quota or a limit on file sizes looks like a broken disk.
+func orFull(path string, err error) error {
+	if errors.Is(err, errRefused) && outOfSpace(path) {
+		return translate(path, sqlite.ResultFull.ToError())
+	}
+	return err
+}
+
+// outOfSpace writes a file of its own at the offset where the database or its log
+// failed to grow.
 func outOfSpace(path string) bool {
 	var end int64
 	for _, suffix := range []string{"", "-wal"} {

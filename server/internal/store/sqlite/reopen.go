@@ -33,7 +33,7 @@ func (w *writer) reopen() error {
 		if c != nil {
 			_ = c.close()
 		}
-		if errors.Is(err, tx.ErrFull) {
+		if err = orFull(w.db.cfg.Path, err); errors.Is(err, tx.ErrFull) {
 			return err
 		}
 		return fmt.Errorf("%w: open the database again: %w", tx.ErrUnavailable, err)
