@@ -5,7 +5,7 @@ package chain
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 
 	"telford.dev/telford/internal/errs"
@@ -79,7 +79,7 @@ func exceeded(service, method, root string, names []string) error {
 		"call %s/%s would be number %d of its chain and a chain holds at most %d: %s; look for services that call each other without an end",
 		service, method, len(names)+1, message.MaxDepth, describe(names)).Unstarted()
 	e.Component = "chain"
-	return e.With("root", root).With("depth", fmt.Sprint(len(names)))
+	return e.With("root", root).With("depth", strconv.Itoa(len(names)))
 }
 
 // shown is how many names of each end of a long chain a message spells out.

@@ -38,6 +38,8 @@ func (l *quietLink) Stream(context.Context, *message.Call) (message.Stream, erro
 // BenchmarkProxy is what the router itself costs a call: resolution, pick, accounting
 // and the call that it makes of the one it was given.
 func BenchmarkProxy(b *testing.B) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
 	for _, n := range []int{1, 3, 16, 100} {
 		x := new(quietIndex)
 		r := router.New(router.Config{Index: x})
@@ -47,8 +49,6 @@ func BenchmarkProxy(b *testing.B) {
 			r.Attach("default", in.ID, &quietLink{reply: message.Reply{ContentType: message.JSON, Body: []byte(`{}`)}})
 		}
 		h := r.AsHandler(message.Caller{Namespace: "default", Service: "orders", Instance: "caller"}, "")
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-		defer cancel()
 		for name, t := range map[string]message.Target{"plain": {}, "realm": {Realm: "*"}} {
 			call := &message.Call{
 				Service: "payments", Method: "charge", ContentType: message.JSON, Body: []byte(`{}`), RequestID: "r", ChainRoot: "r",

@@ -56,7 +56,7 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 			m.ended.count(err)
 			return nil, err
 		}
-		p.refused(e, err)
+		p.refused(ctx, e, err)
 		s, v = r.current(key)
 	}
 }
@@ -189,11 +189,11 @@ func (p *picking) pick(s *service, v *view) (*entry, *errs.Error) {
 }
 
 // refused notes that an instance did not start the call.
-func (p *picking) refused(e *entry, err *errs.Error) {
+func (p *picking) refused(ctx context.Context, e *entry, err *errs.Error) {
 	p.tried = append(p.tried, &e.endpoint.load)
 	p.last = err
-	if log := p.router.log; log.Enabled(context.Background(), slog.LevelDebug) {
-		log.Debug("an instance refused a call before starting it", "service", p.key.name, "method", e.method.Name,
+	if log := p.router.log; log.Enabled(ctx, slog.LevelDebug) {
+		log.DebugContext(ctx, "an instance refused a call before starting it", "service", p.key.name, "method", e.method.Name,
 			"instance", e.instance.ID, "error", err)
 	}
 }

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"io"
 	"sync/atomic"
 
 	"telford.dev/telford/internal/catalog"
@@ -97,7 +96,7 @@ func (h *handler) HandleStream(ctx context.Context, call *message.Call, out mess
 	for {
 		b, err := in.Recv()
 		switch {
-		case err == io.EOF:
+		case orderly(err):
 			return &message.Reply{ContentType: in.ContentType(), Trailers: in.Trailers()}
 		case err != nil:
 			return &message.Reply{Err: errs.From(err), Trailers: in.Trailers()}

@@ -35,7 +35,7 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 	s, _ := r.current(key)
 	st.meter = r.meter(s)
 	st.meter.streams.Add(1)
-	if err := st.open(); err != nil {
+	if err := st.open(st.ctx); err != nil {
 		st.finish(err)
 		return nil, err
 	}
@@ -64,7 +64,7 @@ type stream struct {
 }
 
 // open gives the call to instances until one takes it.
-func (s *stream) open() *errs.Error {
+func (s *stream) open(ctx context.Context) *errs.Error {
 	r := s.router
 	for {
 		svc, v := r.current(s.key)
@@ -72,17 +72,17 @@ func (s *stream) open() *errs.Error {
 		if err != nil {
 			return err
 		}
-		if err = s.openOn(e); err == nil {
+		if err = s.openOn(ctx, e); err == nil {
 			return nil
 		}
 		if !resilience.Repick(err) {
 			return err
 		}
-		s.refused(e, err)
+		s.refused(ctx, e, err)
 	}
 }
 
-func (s *stream) openOn(e *entry) *errs.Error {
+func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
 	call := s.req.Call
 	link := e.endpoint.reachable()
 	if link == nil {
@@ -100,7 +100,7 @@ func (s *stream) openOn(e *entry) *errs.Error {
 	out.ContentType, out.Body = kind, body
 	s.meter.bytesIn.Add(uint64(len(call.Body)))
 	e.endpoint.load.Begin()
-	st, err := link.Stream(s.ctx, out)
+	st, err := link.Stream(ctx, out)
 	if err != nil {
 		e.endpoint.load.End()
 		return errs.From(err).In("router", operation(call.Service, call.Method))
@@ -116,8 +116,8 @@ func (s *stream) moved(err error) bool {
 		return false
 	}
 	s.leave()
-	s.refused(s.entry, e)
-	if err := s.open(); err != nil {
+	s.refused(s.ctx, s.entry, e)
+	if err := s.open(s.ctx); err != nil {
 		s.finish(err)
 	}
 	return true
@@ -140,7 +140,7 @@ func (s *stream) finish(err error) {
 	s.ended = err
 	s.leave()
 	s.meter.streams.Add(-1)
-	if err == io.EOF {
+	if orderly(err) {
 		s.meter.streamsEnded.count(nil)
 	} else {
 		s.meter.streamsEnded.count(errs.From(err))
@@ -148,6 +148,12 @@ func (s *stream) finish(err error) {
 	if s.cancel != nil {
 		s.cancel()
 	}
+}
+
+// orderly reports whether a stream ended as its handler meant it. Only the bare io.EOF
+// says so: a lost connection may wrap the one of its socket.
+func orderly(err error) bool {
+	return err == io.EOF //nolint:errorlint // see above: a wrapped one is another end
 }
 
 // Recv implements message.Stream.
@@ -161,11 +167,11 @@ func (s *stream) Recv() ([]byte, error) {
 				return b, nil
 			}
 		}
-		if err != io.EOF && s.moved(err) {
+		if !orderly(err) && s.moved(err) {
 			continue
 		}
 		s.keep()
-		if err != io.EOF {
+		if !orderly(err) {
 			err = errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
 		}
 		s.finish(err)
@@ -205,7 +211,7 @@ func (s *stream) Headers() ([]message.Pair, error) {
 			return h, errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
 		}
 	}
-	if s.ended == io.EOF || s.began {
+	if orderly(s.ended) || s.began {
 		return s.headers, nil
 	}
 	return s.headers, s.ended

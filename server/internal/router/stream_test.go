@@ -56,7 +56,7 @@ func TestStreamDelivers(t *testing.T) {
 		t.Errorf("headers %v, %v; trailers %v", h, err, s.Trailers())
 	}
 	got, err := drain(t, s)
-	if err != io.EOF || cmp.Diff([]string{"1", "2", "3"}, got) != "" {
+	if !errors.Is(err, io.EOF) || cmp.Diff([]string{"1", "2", "3"}, got) != "" {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := s.Recv(); err != io.EOF {
@@ -120,6 +120,22 @@ func TestStreamErrorsComeLast(t *testing.T) {
 	}
 	if _, err := s.Headers(); err != nil {
 		t.Errorf("headers of a stream that had begun: %v", err)
+	}
+}
+
+func TestLostConnectionIsNoOrderlyEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t, instance("one"))
+	b.links["one"].stream = func(ctx context.Context, _ *message.Call) (message.Stream, error) {
+		s := newFakeStream(ctx, []byte("1"))
+		s.err = errs.New(errs.Unavailable, "the connection was lost: %w", io.EOF)
+		return s, nil
+	}
+	out := new(fakeSender)
+	reply := b.AsHandler(message.Caller{Namespace: "default"}, "").HandleStream(t.Context(), watch().Call, out)
+	want(t, reply.Err, errs.Unavailable, "lost")
+	if s := b.stats(t, "payments"); s.StreamsEnded[""] != 0 || s.StreamsEnded[errs.Unavailable] != 1 {
+		t.Errorf("%+v", s.StreamsEnded)
 	}
 }
 

@@ -147,7 +147,7 @@ func (w *msgpackWalker) float(f float64, bits int) error {
 	}
 	from := len(w.out)
 	w.out = strconv.AppendFloat(w.out, f, format, -1, bits)
-	if bytes.IndexAny(w.out[from:], ".e") < 0 {
+	if !bytes.ContainsAny(w.out[from:], ".e") {
 		w.out = append(w.out, ".0"...) // else it would come back as an integer
 	}
 	return nil
@@ -273,7 +273,7 @@ func appendQuoted(out []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	out = append(out, '"')
 	from := 0
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		c := s[i]
 		if c >= ' ' && c != '"' && c != '\\' {
 			continue
