@@ -10,10 +10,9 @@ import (
 	"telford.dev/telford/server/internal/door/callmeta"
 )
 
-// callToProto turns a call into the message of a Session stream; now is what its
-// deadline is counted from.
-func callToProto(c *message.Call, now time.Time) *telfordv1.Call {
-	p := &telfordv1.Call{
+// callToProto turns a call into the message of a Session stream, but for its deadline.
+func callToProto(c *message.Call) *telfordv1.Call {
+	return &telfordv1.Call{
 		Seq: c.Seq, Service: c.Service, Method: c.Method, Stream: c.Stream,
 		ContentType: c.ContentType.String(), Body: c.Body,
 		Headers:   pairsToProto(c.Headers),
@@ -23,13 +22,9 @@ func callToProto(c *message.Call, now time.Time) *telfordv1.Call {
 		CallerService: c.Caller.Service, CallerInstance: c.Caller.Instance, CallerNamespace: c.Caller.Namespace,
 		Realm: c.Target.Realm, Version: c.Target.Version, Instance: c.Target.Instance,
 	}
-	if !c.Deadline.IsZero() {
-		p.TimeoutUs = max(1, c.Deadline.Sub(now).Microseconds())
-	}
-	return p
 }
 
-// callFromProto is the reverse. Who calls is not read: that is for the credential.
+// callFromProto is the reverse; now is what the deadline is counted from. Who calls is not read: that is for the credential.
 func callFromProto(p *telfordv1.Call, now time.Time) (*message.Call, *errs.Error) {
 	if p.GetSeq() == 0 {
 		return nil, errs.New(errs.InvalidArgument, "a call without a seq; commands are numbered from 1")

@@ -114,7 +114,19 @@ func (t *transport) begin(ctx context.Context, call *message.Call) (*outbound, e
 	if call.Seq == 0 {
 		return nil, errs.New(errs.Internal, "a call without a number cannot travel on a session's stream").In(pathComponent, op).Unstarted()
 	}
-	payload, err := proto.Marshal(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Call{Call: callToProto(call, time.Now())}})
+	command := callToProto(call)
+	deadline := call.Deadline
+	if d, ok := ctx.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
+		deadline = d
+	}
+	if !deadline.IsZero() {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return nil, errs.New(errs.DeadlineExceeded, "the deadline had passed before the call was sent").In(pathComponent, op).Unstarted()
+		}
+		command.TimeoutUs = max(1, left.Microseconds())
+	}
+	payload, err := proto.Marshal(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Call{Call: command}})
 	if err != nil {
 		return nil, errs.New(errs.InvalidArgument, "encode the call: %w", err).In(pathComponent, op).Unstarted()
 	}
