@@ -175,8 +175,8 @@ type Revision struct {
 type Update struct {
 	Snapshot bool
 	// Revision is where a watch may be resumed after this update. A large step comes
-	// in parts; all but the last have a zero Revision, after which a resumed watch
-	// begins with a snapshot.
+	// in parts, which Parts puts together; all but the last have a zero Revision, after
+	// which a resumed watch begins with a snapshot.
 	Revision Revision
 	// Upserts carry no Declaration.Descriptors.
 	Upserts  []*Instance

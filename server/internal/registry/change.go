@@ -87,17 +87,17 @@ func (c *change) put(rec *record) *entry {
 		Namespace: rec.namespace, ID: rec.id, Declaration: *rec.declaration,
 		Reachable: e.session != 0, Draining: e.drained || e.leaving,
 		Registered: rec.registered, Revision: rec.revision, KeyID: rec.keyID, Door: rec.door, Zone: r.cfg.Zone,
-	})
+	}, 0)
 	return e
 }
 
-// publish replaces what is seen of a member.
-func (c *change) publish(e *entry, next *catalog.Instance) {
+// publish replaces what is seen of a member. size is that of its view, 0 if unknown.
+func (c *change) publish(e *entry, next *catalog.Instance, size int) {
 	r, s, old := c.r, e.service, e.inst
 	was, is := old != nil && visible(old), visible(next)
 	sameMethods := was && is && sameSlice(old.Declaration.Methods, next.Declaration.Methods)
 	e.inst = next
-	e.view = viewOf(next, e.view, sameMethods)
+	e.view = viewOf(next, size)
 	if (old != nil && old.Reachable) != next.Reachable {
 		if next.Reachable {
 			r.reachable++

@@ -7,12 +7,12 @@ import (
 	"telford.dev/telford/internal/catalog"
 )
 
-// defaultUpdate is about how many bytes of a wire one update takes at most, unless one
-// instance alone takes more.
-const defaultUpdate = 1 << 20
+// defaultUpdate is how many bytes of a wire one update takes at most, unless one
+// instance alone takes more: gRPC clients take 4 MiB unless they are told otherwise.
+const defaultUpdate = 3 << 20
 
-// stoneSize is about what a removal takes.
-const stoneSize = 128
+// stoneSize is the most that a removal takes.
+const stoneSize = 3*(catalog.MaxName+4) + 64
 
 // news is what an update is made of: per instance the latest word.
 type news map[string]word
@@ -106,7 +106,7 @@ func (f news) members(s *service, n uint64) {
 	}
 }
 
-// split makes updates of about most bytes of what was found. Only the last carries the
+// split makes updates of at most so many bytes of what was found. Only the last carries the
 // revision.
 func (f news) split(snapshot bool, rev catalog.Revision, most int) []*catalog.Update {
 	u := &catalog.Update{Snapshot: snapshot}

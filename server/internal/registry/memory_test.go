@@ -26,6 +26,8 @@ type memory struct {
 	lost bool
 	// twice runs every function a second time, as a store may.
 	twice bool
+	// flat does not copy the maps for each transaction, of which none may fail then.
+	flat bool
 	// gate, if set, is received from before each write.
 	gate chan struct{}
 }
@@ -44,6 +46,9 @@ type memoryTx struct {
 func (t *memoryTx) AfterCommit(f func()) { t.after = append(t.after, f) }
 
 func (m *memory) begin() *memoryTx {
+	if m.flat {
+		return &memoryTx{rows: m.rows, stones: m.stones, epoch: m.epoch}
+	}
 	return &memoryTx{rows: maps.Clone(m.rows), stones: maps.Clone(m.stones), epoch: m.epoch}
 }
 

@@ -62,6 +62,9 @@ type modelWatcher struct {
 	known    map[string]seen
 	revision catalog.Revision
 	told     bool
+	// parts and whole are what a client has that waits for the last part.
+	parts catalog.Parts
+	whole map[string]seen
 }
 
 func (w *modelWatcher) apply(t *rapid.T, u *catalog.Update) {
@@ -85,6 +88,18 @@ func (w *modelWatcher) apply(t *rapid.T, u *catalog.Update) {
 		w.known[i.ID] = seenOf(i)
 	}
 	w.revision = u.Revision
+	if u = w.parts.Add(u); u == nil {
+		return
+	}
+	if u.Snapshot {
+		w.whole = make(map[string]seen)
+	}
+	for _, s := range u.Removals {
+		delete(w.whole, s.ID)
+	}
+	for _, i := range u.Upserts {
+		w.whole[i.ID] = seenOf(i)
+	}
 }
 
 // machine runs random operations on a registry and on the model.
@@ -302,7 +317,7 @@ func (m *machine) newWatcher(t *rapid.T) {
 		m.watchers[i].Close()
 		m.watchers = slices.Delete(m.watchers, i, i+1)
 	}
-	w := &modelWatcher{ns: pick(t, "namespace", modelNamespaces), services: m.pickServices(t), known: make(map[string]seen)}
+	w := &modelWatcher{ns: pick(t, "namespace", modelNamespaces), services: m.pickServices(t), known: make(map[string]seen), whole: make(map[string]seen)}
 	m.watch(w)
 	m.watchers = append(m.watchers, w)
 }
@@ -357,6 +372,9 @@ func (m *machine) hearAll(t *rapid.T) {
 		}
 		if diff := gocmp.Diff(want, w.known); diff != "" {
 			t.Fatalf("watcher %d of %v in %s: %s", n, w.services, w.ns, diff)
+		}
+		if diff := gocmp.Diff(want, w.whole); diff != "" {
+			t.Fatalf("watcher %d, by whole updates: %s", n, diff)
 		}
 	}
 }

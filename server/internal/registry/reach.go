@@ -84,7 +84,7 @@ func (c *change) refresh(e *entry) {
 	}
 	next := *i
 	next.Reachable, next.Draining = reachable, draining
-	c.publish(e, &next)
+	c.publish(e, &next, e.view.size)
 }
 
 // visible reports whether others see the instance.

@@ -85,7 +85,7 @@ type Registry struct {
 	time  timeline
 	keys  keyLocks
 	stats counters
-	// maxUpdate is about how many bytes one update takes at most.
+	// maxUpdate is how many bytes one update takes at most.
 	maxUpdate int
 
 	// namespaces is replaced whole, under mu, and read without a lock.

@@ -7,46 +7,59 @@ import (
 	"telford.dev/telford/internal/catalog"
 )
 
-// view is an instance as watchers see it, and about how many bytes it takes on a wire.
+// view is an instance as watchers see it, and how many bytes it takes on a wire at
+// most.
 type view struct {
 	inst *catalog.Instance
 	size int
 }
 
-// viewOf leaves the descriptors out. Where only the flags have changed since before,
-// the size is that of before.
-func viewOf(i *catalog.Instance, before view, same bool) view {
-	v := view{inst: i, size: before.size}
+// viewOf leaves the descriptors out. size is known where only flags have changed; 0 has
+// it computed.
+func viewOf(i *catalog.Instance, size int) view {
+	v := view{inst: i, size: size}
 	if len(i.Declaration.Descriptors) > 0 {
 		c := *i
 		c.Declaration.Descriptors = nil
 		v.inst = &c
 	}
-	if !same || v.size == 0 {
-		v.size = sizeOf(&i.Declaration)
+	if size == 0 {
+		v.size = sizeOf(i)
 	}
 	return v
 }
 
-func sizeOf(d *catalog.Declaration) int {
-	n := 256 + len(d.StatusMessage)
-	for i := range d.Methods {
-		m := &d.Methods[i]
-		n += 24 + len(m.Name) + len(m.Contract) + len(m.InputMessage) + len(m.OutputMessage) +
-			len(m.InputSchema) + len(m.OutputSchema) + len(m.Description)
+// field is what a wire adds to a text of usual length: a tag and a length.
+const field = 4
+
+func sizeOf(i *catalog.Instance) int {
+	d := &i.Declaration
+	n := 256 + sum(i.Namespace, i.ID, i.KeyID, i.Door, i.Zone, d.Service, d.Realm, d.Version, d.Locality, d.StatusMessage, d.SDK)
+	for j := range d.Methods {
+		m := &d.Methods[j]
+		n += 16 + sum(m.Name, m.Contract, m.InputMessage, m.OutputMessage, m.InputSchema, m.OutputSchema, m.Description) + sum(m.ContentTypes...)
+	}
+	for j := range d.Endpoints {
+		n += 16 + sum(d.Endpoints[j].Kind, d.Endpoints[j].Host)
 	}
 	for k, v := range d.Metadata {
-		n += 8 + len(k) + len(v)
+		n += 8 + sum(k, v)
 	}
-	n += 32*len(d.Endpoints) + 64*len(d.Tags) + 32*len(d.Capabilities) + 16*len(d.CompatibleVersions)
-	for i := range d.Menu {
-		n += 64 + len(d.Menu[i].Label) + len(d.Menu[i].Path) + len(d.Menu[i].Icon)
+	for j := range d.Menu {
+		m := &d.Menu[j]
+		n += 24 + sum(m.ID, m.Label, m.Kind, m.Path, m.Icon) + sum(m.Roles...)
 	}
-	for i := range d.Dependencies {
-		n += 16 + len(d.Dependencies[i].Target)
-		for _, name := range d.Dependencies[i].Names {
-			n += 2 + len(name)
-		}
+	for j := range d.Dependencies {
+		p := &d.Dependencies[j]
+		n += 8 + sum(p.Kind, p.Target) + sum(p.Names...)
+	}
+	return n + sum(d.CompatibleVersions...) + sum(d.Tags...) + sum(d.Capabilities...)
+}
+
+func sum(texts ...string) int {
+	n := field * len(texts)
+	for _, s := range texts {
+		n += len(s)
 	}
 	return n
 }

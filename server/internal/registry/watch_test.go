@@ -205,7 +205,7 @@ func (b *bench) ns(name string) *namespace { return (*b.namespaces.Load())[name]
 func TestLargeUpdatesComeInParts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.maxUpdate = 1000
+	b.maxUpdate = 1500
 	var want []string
 	for i := range 9 {
 		b.register(fmt.Sprintf("in_%d", i), "payments")
