@@ -23,28 +23,43 @@ type Principal struct {
 // It reads no store.
 func (a *Authority) Authenticate(_ context.Context, bearer string) (Principal, error) {
 	const operation = "authenticate"
+	if id, ok := a.proved.key(bearer); ok {
+		return a.principal(a.admit(a.keys.get(id)))
+	}
+	p, err := a.prove(bearer)
+	if err != nil {
+		return p, errs.From(err).In(component, operation)
+	}
+	if p.KeyID != "" {
+		a.proved.add(bearer, p.KeyID)
+	}
+	return p, nil
+}
+
+// prove is Authenticate for a credential that was not seen before.
+func (a *Authority) prove(bearer string) (Principal, error) {
 	switch {
 	case bearer == "":
 		return Principal{}, errs.New(errs.Unauthenticated, "no credential; send a service key or the operator's token "+
-			"as: Authorization: Bearer ...").In(component, operation)
+			"as: Authorization: Bearer ...")
 	case strings.HasPrefix(bearer, operatorPrefix):
 		if !a.operator.matches(bearer) {
 			return Principal{}, errs.New(errs.Unauthenticated, "the operator's token of this runtime is another; it is in %s",
-				tokenFile).In(component, operation)
+				tokenFile)
 		}
 		return Principal{Operator: true}, nil
 	case strings.HasPrefix(bearer, ident.KeyPrefix):
 		k, err := ident.ParseKey(bearer)
 		if err != nil {
-			return Principal{}, errs.New(errs.Unauthenticated, "%s", errs.From(err).Message).In(component, operation)
+			return Principal{}, errs.New(errs.Unauthenticated, "%s", errs.From(err).Message)
 		}
-		return a.principal(k.ID, k.Secret)
+		return a.principal(a.authenticate(k.ID, k.Secret[:]))
 	}
 	if id, secret, ok := strings.Cut(bearer, ":"); ok && strings.HasPrefix(id, ident.KeyIDPrefix+"_") {
 		return a.AuthenticatePair(id, secret)
 	}
 	return Principal{}, errs.New(errs.Unauthenticated, "the credential is neither a service key (%s...) nor an operator's token (%s...)",
-		ident.KeyPrefix, operatorPrefix).In(component, operation)
+		ident.KeyPrefix, operatorPrefix)
 }
 
 // AuthenticatePair returns who a key id and its secret in base64url belong to. Errors
@@ -54,11 +69,10 @@ func (a *Authority) AuthenticatePair(id, secret string) (Principal, error) {
 	if err != nil {
 		return Principal{}, errs.New(errs.Unauthenticated, "%s", errs.From(err).Message).In(component, "authenticate")
 	}
-	return a.principal(id, raw)
+	return a.principal(a.authenticate(id, raw[:]))
 }
 
-func (a *Authority) principal(id string, secret [32]byte) (Principal, error) {
-	k, err := a.authenticate(id, secret[:])
+func (a *Authority) principal(k *Key, err error) (Principal, error) {
 	if err != nil {
 		return Principal{}, errs.From(err).In(component, "authenticate")
 	}

@@ -84,6 +84,7 @@ type Authority struct {
 	ca       *ca
 	trust    *ident.Trust
 	keys     *keyring
+	proved   proved
 	names    *namespaces
 	revs     *revocations
 	issued   *issued

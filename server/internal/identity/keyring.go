@@ -95,6 +95,11 @@ func (a *Authority) authenticate(id string, secret []byte) (*Key, error) {
 	if !a.mac.matches(mac, secret) || k == nil {
 		return nil, errs.New(errs.Unauthenticated, "key %q is not known to this cluster, or its secret is another", clip(id))
 	}
+	return a.admit(k)
+}
+
+// admit returns the key if it counts here and now.
+func (a *Authority) admit(k *Key) (*Key, error) {
 	if err := k.usable(a.clock.Now()); err != nil {
 		return nil, err
 	}

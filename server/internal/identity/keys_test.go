@@ -104,6 +104,9 @@ func TestAuthenticate(t *testing.T) {
 		pair := key(t, a, identity.CreateKey{Kind: identity.KindAPI, Namespace: "5821027", Name: "monitoring"})
 		short := key(t, a, identity.CreateKey{Service: "orders", TTL: time.Minute})
 		gone := serviceKey(t, a, "orders")
+		if _, err := a.Authenticate(ctx, gone.String()); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := a.RevokeKey(ctx, gone.ID, "ada", "leaked"); err != nil {
 			t.Fatal(err)
 		}
@@ -125,6 +128,9 @@ func TestAuthenticate(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("%s: %s", name, diff)
 			}
+		}
+		for _, once := range []ident.Key{short, gone} { // what was proved once is not good for ever
+			_, _ = a.Authenticate(ctx, once.String())
 		}
 		f.clk.Advance(time.Minute)
 		guess, unknown, crossed := k, k, k
@@ -360,4 +366,15 @@ func TestNamespaces(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+func BenchmarkAuthenticate(b *testing.B) {
+	a := newFixture(newMemory()).open(b)
+	text, ctx := serviceKey(b, a, "payments").String(), context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.Authenticate(ctx, text); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
