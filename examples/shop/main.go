@@ -106,8 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return serve(ctx, stdout, payments.Name, nil, func(svc *telford.Service) error {
-			instance := func() string { return svc.Identity().Instance }
-			return payments.New(ledger, instance, *bank).Register(svc)
+			return payments.New(ledger, func() string { return svc.Identity().Instance }, *bank).Register(svc)
 		})
 	case notifications.Name:
 		if err := parse(f, args[1:]); err != nil {

@@ -95,6 +95,16 @@ func enter(ctx context.Context, s *shop) (*telford.Service, error) {
 	return front, nil
 }
 
+// throughRuntime says that every so manyth order goes through the runtime although it
+// could go directly.
+const throughRuntime = 4
+
+// job is one order and the way that it goes.
+type job struct {
+	order book.Order
+	by    telford.TransportMode
+}
+
 // driver places the orders.
 type driver struct {
 	Options
@@ -120,14 +130,14 @@ func (d *driver) drive(ctx context.Context) error {
 	stopProgress := d.progress()
 	defer stopProgress()
 
-	queue := make(chan book.Order)
+	queue := make(chan job)
 	var workers sync.WaitGroup
 	started := time.Now()
 	for range d.Workers {
 		workers.Go(func() {
-			for order := range queue {
-				if err := d.place(ctx, order); err != nil {
-					cancel(fmt.Errorf("order %s: %w", order.ID, err))
+			for j := range queue {
+				if err := d.place(ctx, j.order, j.by); err != nil {
+					cancel(fmt.Errorf("order %s: %w", j.order.ID, err))
 				}
 			}
 		})
@@ -136,8 +146,12 @@ func (d *driver) drive(ctx context.Context) error {
 		if i == len(d.Orders)/3 {
 			d.kill()
 		}
+		by := telford.Auto
+		if i%throughRuntime == 0 {
+			by = telford.Proxy
+		}
 		select {
-		case queue <- order:
+		case queue <- job{order, by}:
 		case <-ctx.Done():
 		}
 	}
@@ -149,13 +163,13 @@ func (d *driver) drive(ctx context.Context) error {
 
 // place sees that one order is answered. One that got no answer is placed again: orders
 // takes it once, whatever was heard.
-func (d *driver) place(ctx context.Context, order book.Order) error {
+func (d *driver) place(ctx context.Context, order book.Order, by telford.TransportMode) error {
 	const attempts = 10
 	started := time.Now()
 	for attempt := 1; ; attempt++ {
 		got, err := d.orders.Place(ctx, &shopv1.PlaceRequest{
 			Id: order.ID, Customer: order.Customer, Sku: order.SKU, Quantity: order.Quantity, UnitPriceCents: order.UnitPriceCents,
-		})
+		}, telford.Transport(by))
 		switch {
 		case err == nil:
 			if got.GetState() == shopv1.OrderState_ORDER_STATE_CONFIRMED {

@@ -180,6 +180,7 @@ func (d *driver) summary(known map[string]*shopv1.Order, wrong int) {
 	fmt.Fprintln(d.Out)
 	fmt.Fprintf(d.Out, "placed         %d orders in %s, %.0f a second; p50 %s, p99 %s\n", len(d.Orders), d.elapsed.Round(10*time.Millisecond),
 		float64(len(d.Orders))/d.elapsed.Seconds(), d.quantile(0.5), d.quantile(0.99))
+	fmt.Fprintf(d.Out, "               every %dth through the runtime, the others directly\n", throughRuntime)
 	if d.LeftOut > 0 {
 		fmt.Fprintf(d.Out, "left out       %d lines that are no orders\n", d.LeftOut)
 	}
@@ -209,4 +210,3 @@ func (d *driver) quantile(q float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(d.took))
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)].Round(time.Millisecond)
 }
-
