@@ -247,7 +247,7 @@ func TestAnyError(t *testing.T) {
 		e.Component = text.Draw(t, "component")
 		e.Operation = text.Draw(t, "operation")
 		e.NotStarted = rapid.Bool().Draw(t, "not started")
-		e.RetryAfter = time.Duration(rapid.Int64Min(0).Draw(t, "retry after")) / time.Microsecond * time.Microsecond
+		e.RetryAfter = time.Duration(rapid.Int64Min(0).Draw(t, "retry after")).Truncate(time.Microsecond)
 		e.Meta = rapid.MapOfN(rapid.String(), text, 0, 3).Draw(t, "meta")
 		if len(e.Meta) == 0 {
 			e.Meta = nil

@@ -115,7 +115,8 @@ func fromInfo(p *spb.Status) *errs.Error {
 		return nil
 	}
 	info := new(errdetails.ErrorInfo)
-	if list[0].UnmarshalTo(info) != nil || info.GetDomain() != Domain {
+	ok := list[0].UnmarshalTo(info) == nil
+	if !ok || info.GetDomain() != Domain {
 		return nil
 	}
 	code := errs.Code(strings.ToLower(info.GetReason()))

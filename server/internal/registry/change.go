@@ -57,7 +57,7 @@ type record struct {
 func digest(declaration []byte) [sha256.Size]byte { return sha256.Sum256(declaration) }
 
 // put registers an instance, or replaces its declaration.
-func (c *change) put(rec *record) *entry {
+func (c *change) put(rec *record) {
 	r := c.r
 	ns := r.namespace(rec.namespace)
 	s := ns.service(rec.declaration.Service)
@@ -88,7 +88,6 @@ func (c *change) put(rec *record) *entry {
 		Reachable: e.session != 0, Draining: e.drained || e.leaving,
 		Registered: rec.registered, Revision: rec.revision, KeyID: rec.keyID, Door: rec.door, Zone: r.cfg.Zone,
 	}, 0)
-	return e
 }
 
 // publish replaces what is seen of a member. size is that of its view, 0 if unknown.

@@ -55,6 +55,12 @@ func (r *Registry) expire(ctx context.Context, now time.Time) {
 
 func (r *Registry) expireBatch(ctx context.Context, list []*entry, now time.Time, at time.Duration) {
 	var ending []*entry
+	var unlocks []func()
+	defer func() {
+		for _, unlock := range unlocks {
+			unlock()
+		}
+	}()
 	for _, e := range list {
 		unlock, ok := r.keys.try(e.key)
 		if !ok {
@@ -62,7 +68,7 @@ func (r *Registry) expireBatch(ctx context.Context, list []*entry, now time.Time
 			r.schedule(e)
 			continue
 		}
-		defer unlock()
+		unlocks = append(unlocks, unlock)
 		if r.lapse(e, at) {
 			ending = append(ending, e)
 		}

@@ -18,7 +18,7 @@ func (l *lifecycle) init() { l.done = make(chan struct{}) }
 
 // Start begins to end the leases that run out. Starting twice is starting once. ctx
 // bounds nothing beyond the call. A stopped Registry does not start again: unavailable.
-func (r *Registry) Start(context.Context) error {
+func (r *Registry) Start(ctx context.Context) error {
 	l := &r.life
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -29,7 +29,7 @@ func (r *Registry) Start(context.Context) error {
 		return nil
 	}
 	l.started = true
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.cancel = cancel
 	go func() {
 		defer close(l.done)

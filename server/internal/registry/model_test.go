@@ -211,9 +211,9 @@ func (m *machine) touch(t *rapid.T) {
 }
 
 // alive moves the deadline, never backwards.
-func (i *modelInstance) alive(now time.Time) {
-	if i != nil && i.deadline.Before(now.Add(i.ttl)) {
-		i.deadline = now.Add(i.ttl)
+func (m *modelInstance) alive(now time.Time) {
+	if m != nil && m.deadline.Before(now.Add(m.ttl)) {
+		m.deadline = now.Add(m.ttl)
 	}
 }
 
@@ -272,7 +272,7 @@ func (m *machine) pass(t *rapid.T) {
 			continue
 		}
 		_, err := m.b.Get(k.namespace, k.id)
-		up := (i.deadline.Sub(m.b.time.base) + time.Second - 1) / time.Second * time.Second
+		up := (i.deadline.Sub(m.b.time.base) + time.Second - 1).Truncate(time.Second)
 		if m.now().Sub(m.b.time.base) < up && err == nil {
 			continue
 		}
