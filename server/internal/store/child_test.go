@@ -161,7 +161,7 @@ func childHitsLimit() error {
 		case errors.Is(err, tx.ErrFull):
 			refused++
 		default:
-			return fmt.Errorf("after %d writes: got %w, want %v", acked, err, tx.ErrFull)
+			return fmt.Errorf("after %d writes: want %q, got %w", acked, tx.ErrFull.Error(), err)
 		}
 	}
 	if refused == 0 {

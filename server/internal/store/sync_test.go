@@ -58,16 +58,17 @@ func TestAnAcknowledgementFollowsItsSync(t *testing.T) {
 	batches, acks, inBatch := 0, 0, false
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
-		thread, call, path, rest, done := "", "", "", "", false
+		var call, path, rest string
+		var done bool
 		if m := callLine.FindStringSubmatch(line); m != nil {
-			thread, call, path, rest = m[1], m[2], m[4], m[5]
+			call, path, rest = m[2], m[4], m[5]
 			if strings.HasSuffix(rest, "<unfinished ...>") {
-				pending[thread] = path
+				pending[m[1]] = path
 			} else {
 				done = returned.FindStringSubmatch(rest) != nil && returned.FindStringSubmatch(rest)[1] == "0"
 			}
 		} else if m := resumedLine.FindStringSubmatch(line); m != nil {
-			thread, call, path, done = m[1], m[2], pending[m[1]], m[3] == "0"
+			call, path, done = m[2], pending[m[1]], m[3] == "0"
 		}
 		switch {
 		case path == log && strings.Contains(call, "write"):

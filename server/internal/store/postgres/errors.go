@@ -26,12 +26,12 @@ func translate(err error) error {
 	case errors.Is(err, puddle.ErrClosedPool):
 		return tx.ErrClosed
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
-		return fmt.Errorf("%w: no answer in time: %v", tx.ErrUnavailable, err)
+		return fmt.Errorf("%w: no answer in time: %s", tx.ErrUnavailable, err.Error())
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
 		// The text of the driver names host, user and database, never the password.
-		return fmt.Errorf("%w: %v: is it running, and may this user connect?", tx.ErrUnavailable, err)
+		return fmt.Errorf("%w: %s: is it running, and may this user connect?", tx.ErrUnavailable, err.Error())
 	}
 	return fmt.Errorf("%w: the connection was lost: %v", tx.ErrUnavailable, err)
 }

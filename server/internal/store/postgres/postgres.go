@@ -10,7 +10,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,12 +17,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/semaphore"
 
 	"telford.dev/telford/server/internal/store/engine"
-	"telford.dev/telford/server/internal/tx"
 )
 
 // Config says what to open.
@@ -122,204 +119,6 @@ func (db *DB) start(ctx context.Context, steps []engine.Migration) error {
 		db.syncCommit = "on"
 	}
 	return migrate(ctx, conn.Conn(), steps, db.cfg.Now())
-}
-
-// Write implements tx.DB. f runs on the caller's goroutine, and runs again after a
-// serialization failure, a deadlock or a connection lost before COMMIT was sent.
-//
-// Functions given to AfterCommit run in the order in which transactions took their
-// tickets: just before sending COMMIT, after their last statement. A transaction that
-// saw or waited for the effect of another took its ticket after that other one's
-// COMMIT had been sent, hence later. Commits themselves go on beside each other and
-// share the server's syncs.
-func (db *DB) Write(ctx context.Context, f func(tx.Tx) error) error {
-	if err := db.enter(ctx); err != nil {
-		return err
-	}
-	defer db.gate.Release(1)
-	for attempt := 0; ; attempt++ {
-		err, again := db.once(ctx, f)
-		if err == nil {
-			db.stats.writes.Add(1)
-			return nil
-		}
-		if !again.after(ctx, attempt, db.closing) {
-			db.stats.failed.Add(1)
-			return err
-		}
-		db.stats.retries.Add(1)
-	}
-}
-
-// enter waits for a place among the writes. In-memory state that is in doubt is
-// loaded again first.
-func (db *DB) enter(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	for {
-		select {
-		case <-db.closing:
-			return tx.ErrClosed
-		default:
-		}
-		if db.stale.Load() {
-			if err := db.reload(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		if !db.gate.TryAcquire(1) {
-			wait, cancel := context.WithTimeout(ctx, maxQueueWait)
-			db.stats.queued.Add(1)
-			err := db.gate.Acquire(wait, 1)
-			db.stats.queued.Add(-1)
-			cancel()
-			if err != nil {
-				db.stats.dropped.Add(1)
-				return errors.Join(fmt.Errorf("%w: %d at work", tx.ErrBusy, maxQueued), ctx.Err())
-			}
-		}
-		if !db.stale.Load() {
-			return nil
-		}
-		db.gate.Release(1)
-	}
-}
-
-// reload runs the hooks while no write of this process runs.
-func (db *DB) reload(ctx context.Context) error {
-	if err := db.gate.Acquire(ctx, maxQueued); err != nil {
-		return err
-	}
-	defer db.gate.Release(maxQueued)
-	if !db.stale.Load() {
-		return nil
-	}
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadTimeout)
-	defer cancel()
-	if err := db.hooks.Run(work); err != nil {
-		return fmt.Errorf("%w: %w", tx.ErrUnavailable, err)
-	}
-	db.stale.Store(false)
-	return nil
-}
-
-// once runs f in one transaction.
-func (db *DB) once(ctx context.Context, f func(tx.Tx) error) (err error, again retry) {
-	conn, err := db.acquire(ctx)
-	if err != nil {
-		return err, again.lost(err)
-	}
-	defer conn.Release()
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
-	defer cancel()
-	ptx, err := conn.BeginTx(work, pgx.TxOptions{BeginQuery: db.beginWrite()})
-	if err != nil {
-		err = translate(err)
-		return err, again.lost(err)
-	}
-	t := &txn{db: db, ptx: ptx, caller: ctx, ctx: work}
-	committing := false
-	defer func() {
-		if !committing {
-			_ = ptx.Rollback(work)
-		}
-	}()
-	if err := t.Finish(f(t)); err != nil {
-		return err, t.retry
-	}
-	committing = true
-	return db.commit(ctx, t)
-}
-
-// commit makes t durable and runs what waited for it, in its turn.
-func (db *DB) commit(ctx context.Context, t *txn) (err error, again retry) {
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-	defer cancel()
-	if t.ptx.Conn().IsClosed() {
-		return fmt.Errorf("%w: the connection was lost before COMMIT", tx.ErrUnavailable), lostLink
-	}
-	ticket := db.order.take()
-	defer db.order.done()
-	start := time.Now()
-	err = t.ptx.Commit(limit)
-	took := time.Since(start)
-	// The gap that an unknown outcome leaves is closed by the hooks.
-	defer db.order.wait(ticket)
-	if err != nil {
-		return db.commitFailed(err)
-	}
-	db.order.wait(ticket)
-	if db.cfg.Observe != nil {
-		db.cfg.Observe(took, 1)
-	}
-	for _, f := range t.After() {
-		f()
-	}
-	return nil, again
-}
-
-func (db *DB) commitFailed(err error) (error, retry) {
-	if undone, again := rolledBack(err); undone {
-		return translate(err), again
-	}
-	db.stats.unknown.Add(1)
-	db.stale.Store(true)
-	db.cfg.Log.Error("the outcome of a commit is unknown; state is loaded again before the next write", "error", err)
-	return fmt.Errorf("%w: %w", tx.ErrOutcomeUnknown, translate(err)), retry{}
-}
-
-// Read implements tx.DB. f runs on the caller's goroutine; functions given to
-// AfterCommit do not run.
-func (db *DB) Read(ctx context.Context, f func(tx.Tx) error) error {
-	select {
-	case <-db.closing:
-		return tx.ErrClosed
-	default:
-	}
-	for attempt := 0; ; attempt++ {
-		err, again := db.readOnce(ctx, f)
-		if err == nil || !again.after(ctx, attempt, db.closing) {
-			return err
-		}
-		db.stats.retries.Add(1)
-	}
-}
-
-func (db *DB) readOnce(ctx context.Context, f func(tx.Tx) error) (err error, again retry) {
-	conn, err := db.acquire(ctx)
-	if err != nil {
-		return err, again.lost(err)
-	}
-	defer conn.Release()
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
-	defer cancel()
-	start := time.Now()
-	ptx, err := conn.BeginTx(work, pgx.TxOptions{BeginQuery: beginRead})
-	if err != nil {
-		err = translate(err)
-		return err, again.lost(err)
-	}
-	defer func() {
-		_ = ptx.Rollback(work)
-		if d := time.Since(start); d > engine.ReadLimit {
-			db.stats.slowReads.Add(1)
-		}
-	}()
-	t := &txn{db: db, ptx: ptx, caller: ctx, ctx: work}
-	return t.Finish(f(t)), t.retry
-}
-
-func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	conn, err := db.pool.Acquire(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wait for a connection: %w", ctx.Err())
-		}
-		return nil, translate(err)
-	}
-	return conn, nil
 }
 
 // OnReopen implements engine.Engine.

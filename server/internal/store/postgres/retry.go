@@ -36,7 +36,7 @@ func (r retry) after(ctx context.Context, attempt int, closing <-chan struct{}) 
 		return false
 	}
 	limit := min(r.base<<attempt, time.Second)
-	timer := time.NewTimer(rand.N(limit) + time.Microsecond)
+	timer := time.NewTimer(rand.N(limit) + time.Microsecond) //nolint:gosec // jitter is no secret
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -6,17 +6,17 @@ import "sync"
 const pageSize = 4096
 
 // checkpoint runs one checkpoint. busy: it could not do all of its work because of
-// readers; log and moved are counted in pages.
-func (c *conn) checkpoint(mode string) (busy bool, log, moved int64, err error) {
+// readers; log is the length of the log in pages.
+func (c *conn) checkpoint(mode string) (busy bool, log int64, err error) {
 	stmt, err := c.prepare("PRAGMA wal_checkpoint(" + mode + ")")
 	if err != nil {
-		return false, 0, 0, err
+		return false, 0, err
 	}
 	defer func() { _ = stmt.Reset() }()
 	if _, err := stmt.Step(); err != nil {
-		return false, 0, 0, c.fail(err)
+		return false, 0, c.fail(err)
 	}
-	return stmt.ColumnInt64(0) != 0, stmt.ColumnInt64(1), stmt.ColumnInt64(2), nil
+	return stmt.ColumnInt64(0) != 0, stmt.ColumnInt64(1), nil
 }
 
 // logGrew looks at the length of the log after a commit. The checkpointer moves the
@@ -24,7 +24,7 @@ func (c *conn) checkpoint(mode string) (busy bool, log, moved int64, err error) 
 // Should it grow all the same, because readers never let go of it all at once, the
 // writer stops for as long as it takes to begin it anew.
 func (w *writer) logGrew() {
-	_, log, _, err := w.conn.checkpoint("NOOP")
+	_, log, err := w.conn.checkpoint("NOOP")
 	if err != nil {
 		w.db.cfg.Log.Warn("reading the length of the log", "error", err)
 		return
@@ -47,7 +47,7 @@ func (w *writer) logGrew() {
 func (w *writer) restart(log int64) {
 	w.db.stats.restarts.Add(1)
 	w.nextCheck = log + w.db.cfg.limits.checkPages
-	busy, _, _, err := w.conn.checkpoint("RESTART")
+	busy, _, err := w.conn.checkpoint("RESTART")
 	if err != nil || busy {
 		w.db.cfg.Log.Warn("the log could not be begun anew", "bytes", log*pageSize, "readers", busy, "error", err)
 		return
@@ -102,7 +102,7 @@ func (k *checkpointer) run() error {
 		k.conn = c
 	}
 	k.db.stats.checkpoints.Add(1)
-	_, _, _, err := k.conn.checkpoint("PASSIVE")
+	_, _, err := k.conn.checkpoint("PASSIVE")
 	return err
 }
 

@@ -25,7 +25,7 @@ func (w *writer) reopen() error {
 	c, err := openConn(w.db.cfg.Path, w.db.cfg.Fast)
 	if err == nil {
 		var busy bool
-		if busy, _, _, err = c.checkpoint("TRUNCATE"); err == nil && busy {
+		if busy, _, err = c.checkpoint("TRUNCATE"); err == nil && busy {
 			err = errors.New("readers did not let go of the log")
 		}
 	}

@@ -116,7 +116,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{cfg: cfg, steps: steps, closing: make(chan struct{})}
 	db.check = newCheckpointer(db)
 	db.readers = newReaders(cfg.Path, cfg.Fast, max(2, runtime.GOMAXPROCS(0)))
-	db.writer = newWriter(db, conn)
+	db.writer = newWriter(db, conn) //nolint:contextcheck // the writer outlives the context of Open
 	return db, nil
 }
 

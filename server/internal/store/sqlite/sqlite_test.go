@@ -197,8 +197,7 @@ func TestOneFailureInAGroupTakesNothingElseWithIt(t *testing.T) {
 func TestBatchesGrowWhileTheDiskIsSlow(t *testing.T) {
 	t.Parallel()
 	const writers, each = 64, 12
-	var db *DB
-	db = open(t, func(c *Config) {
+	db := open(t, func(c *Config) {
 		c.commit = func(c *conn) error {
 			<-time.After(5 * time.Millisecond) // a slow sync
 			_, err := c.exec("COMMIT", nil)

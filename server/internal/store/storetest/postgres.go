@@ -97,7 +97,7 @@ func startServer(settings ...string) (s *Server, err error) {
 		return nil, err
 	}
 	// The files of an empty database need no sync; those of the server that runs do.
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "--no-sync", "--auth=trust", "--username=telford",
+	initdb := exec.CommandContext(context.Background(), filepath.Join(bin, "initdb"), "--no-sync", "--auth=trust", "--username=telford",
 		"--encoding=UTF8", "--locale=C", "--pgdata="+filepath.Join(dir, "data"))
 	initdb.SysProcAttr, initdb.Dir = s.cred, dir
 	if out, err := initdb.CombinedOutput(); err != nil {
@@ -161,7 +161,7 @@ wait $pid
 
 // Start starts the server and waits until it answers.
 func (s *Server) Start() error {
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (s *Server) Start() error {
 	for _, setting := range s.args {
 		args = append(args, "-c", setting)
 	}
-	cmd := exec.Command("/bin/sh", args...)
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", args...)
 	cmd.Env = append(os.Environ(), "DIR="+s.dir, "LC_ALL=C")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
 	if s.cred != nil {
@@ -260,7 +260,7 @@ func (s *Server) Kill() error {
 	if err != nil {
 		return err
 	}
-	children, err := exec.Command("pgrep", "-P", strconv.Itoa(postmaster)).Output()
+	children, err := exec.CommandContext(context.Background(), "pgrep", "-P", strconv.Itoa(postmaster)).Output()
 	if err != nil {
 		return fmt.Errorf("list the processes of PostgreSQL: %w", err)
 	}
