@@ -1,6 +1,6 @@
 // Package catalog owns the description of what runs: an instance, what it declares
-// of itself, and why it went. The registry keeps these, the SDK watches them. It
-// starts no goroutines and does no I/O.
+// of itself and may declare, and why it went. The registry keeps these, the SDK watches
+// them. It starts no goroutines and does no I/O.
 package catalog
 
 import "time"

@@ -63,6 +63,17 @@ func TestLeaseRunsOutWithoutSignsOfLife(t *testing.T) {
 	}
 }
 
+func TestConfiguredLease(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) { c.TTL = 10 * time.Second })
+	b.register("in_1", "payments")
+	b.register("in_2", "payments", func(d *catalog.Declaration) { d.TTL = 20 * time.Second })
+	b.pass(11 * time.Second)
+	if b.has("in_1") || !b.has("in_2") {
+		t.Fatalf("listed %v", ids(b.List(Filter{})))
+	}
+}
+
 func TestSessionHoldsTheLease(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

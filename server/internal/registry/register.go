@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -59,14 +60,14 @@ func (r *Registry) register(ctx context.Context, o Owner, d *catalog.Declaration
 	if err := o.validate(); err != nil {
 		return none, nil, err
 	}
-	if d != nil && d.Service == "" {
-		named := *d
-		named.Service = o.Service
-		d = &named
-	}
-	if d != nil && d.Service != o.Service {
-		return none, nil, errs.New(errs.PermissionDenied,
-			"the credential is of service %q and cannot register %q; use a key of that service", o.Service, d.Service)
+	if d != nil {
+		filled := *d
+		filled.Service = cmp.Or(d.Service, o.Service)
+		filled.TTL = cmp.Or(d.TTL, r.cfg.TTL)
+		if d = &filled; d.Service != o.Service {
+			return none, nil, errs.New(errs.PermissionDenied,
+				"the credential is of service %q and cannot register %q; use a key of that service", o.Service, d.Service)
+		}
 	}
 	d, warnings, err := catalog.Normalize(d)
 	if err != nil {
