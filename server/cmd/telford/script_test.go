@@ -58,6 +58,8 @@ func runScript(t *testing.T, file string, opts ...telfordtest.Option) {
 			e.Setenv("TELFORD_DATA", srv.Data())
 			e.Setenv("HTTP", srv.HTTP())
 			e.Setenv("GRPC", srv.Addr())
+			e.Setenv("HTTP_ADDR", srv.Runtime().HTTPAddr())
+			e.Setenv("TLS_ADDR", tls.Runtime().HTTPAddr())
 			e.Setenv("TLS_HTTP", tls.HTTP())
 			e.Setenv("TLS_DATA", tls.Data())
 			e.Setenv("KEY", srv.Key(t, "caller"))
@@ -74,12 +76,25 @@ func runScript(t *testing.T, file string, opts ...telfordtest.Option) {
 			"until": until,
 			// admin NAME puts the operator's token into a variable.
 			"admin": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], srv.AdminToken()) },
-			// keep VARIABLE puts the standard output of the last command into a variable.
+			// keep VARIABLE PATTERN puts what matches in the last output into a variable.
 			"keep": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+				ts.Setenv(args[0], regexp.MustCompile(args[1]).FindString(ts.ReadFile("stdout")))
 			},
+			// cli runs a command line of telford in this process, much faster than one of
+			// its own; `exec telford` does the latter.
+			"cli": inProcess,
 		},
 	})
+}
+
+func inProcess(ts *testscript.TestScript, neg bool, args []string) {
+	a := &app{
+		stdin: strings.NewReader(""), stdout: ts.Stdout(), stderr: ts.Stderr(),
+		getenv: ts.Getenv, environ: func() []string { return nil },
+	}
+	if status := a.run(context.Background(), args); (status != exitDone) != neg {
+		ts.Fatalf("telford %s: unexpected status %d", strings.Join(args, " "), status)
+	}
 }
 
 // patience bounds the wait for another process.
