@@ -99,7 +99,7 @@ type Session struct {
 	statusMsg string
 	info      Info
 	draining  bool
-	fetching  bool // a certificate is being renewed
+	closing   bool
 }
 
 // Info is what the runtime has said of itself and of the session.
@@ -262,14 +262,25 @@ func (s *Session) Leave(reason string) {
 // farewell is how long the last words may take.
 const farewell = time.Second
 
+func (s *Session) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
 // Close deregisters the instance, ends the session and waits for its goroutines. It may
 // be called again, and without Start.
 func (s *Session) Close(reason string) {
 	s.mu.Lock()
 	p := s.current
-	s.draining = true
+	s.draining, s.closing = true, true
 	s.mu.Unlock()
 	if p != nil && s.ctx.Err() == nil {
+		// Commands on the wire are refused, and answers on the way arrive, before the
+		// runtime hears that nobody is here any more.
+		ctx, cancel := context.WithTimeout(s.ctx, farewell)
+		_ = p.conn.Quiesce(ctx) // a runtime that does not answer is not waited for
+		cancel()
 		p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Goodbye{Goodbye: &telfordv1.Goodbye{Reason: reason}}})
 		t := time.NewTimer(farewell)
 		select {

@@ -28,7 +28,7 @@ func (s *Session) drive() {
 			err = s.serve(p)
 		}
 		s.setUp(false)
-		if s.ctx.Err() != nil {
+		if s.ctx.Err() != nil || s.isClosing() {
 			s.end(ReasonStopped, errStopped)
 			return
 		}
@@ -169,9 +169,13 @@ func (s *Session) register(p *port) error {
 }
 
 // watch asks for the services of interest. Without resume, or when they are others than
-// the runtime last answered for, the answer is a snapshot.
-func (s *Session) watch(p *port, resume bool) {
+// the runtime last answered for, the answer is a snapshot. Where none are of interest
+// there is no answer, and it reports false.
+func (s *Session) watch(p *port, resume bool) bool {
 	services, answered := s.opt.View.Asked()
+	if len(services) == 0 {
+		return false
+	}
 	w := &telfordv1.WatchRequest{Services: services}
 	if resume && answered {
 		if rev := s.opt.View.Snapshot().Revision; rev.Epoch != 0 {
@@ -179,6 +183,7 @@ func (s *Session) watch(p *port, resume bool) {
 		}
 	}
 	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Watch{Watch: w}})
+	return true
 }
 
 // pong is the end of a ping: a round trip, or a failure.
@@ -201,9 +206,8 @@ func (s *Session) serve(p *port) error {
 		s.repeatStatus(p)
 	}
 	// A view that was never answered wants a snapshot, also in a resumed session.
-	s.watch(p, true)
-	var registered, seen bool
-	registered = p.ack.GetResumed() || p.ack.GetHandover()
+	seen := !s.watch(p, true)
+	registered := p.ack.GetResumed() || p.ack.GetHandover()
 	select {
 	case <-s.ready:
 		seen = true

@@ -29,7 +29,7 @@ type port struct {
 	mail chan *telfordv1.ServerMessage
 	// fault is why this end gives the connection up.
 	fault chan error
-	ack  *telfordv1.HelloAck
+	ack   *telfordv1.HelloAck
 	// notAfter is when the runtime closes the connection.
 	notAfter time.Time
 }

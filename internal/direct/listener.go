@@ -277,7 +277,7 @@ func (l *Listener) Drain(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range l.list() {
 		if s.lc != nil {
-			wg.Go(func() { _ = s.lc.Drain(ctx) }) // it closes the connection either way
+			wg.Go(func() { l.drainLink(ctx, s.lc) })
 		}
 	}
 	if l.opt.GRPC != nil {
@@ -296,6 +296,37 @@ func (l *Listener) Drain(ctx context.Context) error {
 	}
 	wg.Wait()
 	return ctx.Err()
+}
+
+// silence is how long a caller may leave a farewell unanswered once it has all its
+// answers.
+const silence = time.Second
+
+// drainLink ends one link when its calls have ended, and closes it either way. A caller
+// that cannot be heard any more is not waited for once nothing of it runs.
+func (l *Listener) drainLink(ctx context.Context, lc *link.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for quiet := time.Duration(0); quiet < silence; {
+			t := l.opt.Clock.NewTimer(silence / 10)
+			select {
+			case <-ended:
+				t.Stop()
+				return
+			case <-t.C():
+			}
+			if quiet += silence / 10; lc.Inbound() > 0 {
+				quiet = 0
+			}
+		}
+		cancel()
+	})
+	_ = lc.Drain(ctx) // closed either way
+	close(ended)
+	watch.Wait()
 }
 
 // Close stops at once and waits for the goroutines of the listener.

@@ -327,6 +327,15 @@ func (c *Conn) GoAway() {
 // Drain says GoAway, waits until every call in either direction has ended, and closes
 // the connection. When ctx ends first it closes at once and returns the error of ctx.
 func (c *Conn) Drain(ctx context.Context) error {
+	err := c.Quiesce(ctx)
+	c.Close(errs.New(errs.Unavailable, "the connection was drained"))
+	return err
+}
+
+// Quiesce says GoAway and waits until every call in either direction has ended and its
+// answer is written; control messages still pass afterwards. It returns early, with the
+// error of ctx, when ctx ends, and without one when the connection does.
+func (c *Conn) Quiesce(ctx context.Context) error {
 	c.GoAway()
 	c.mu.Lock()
 	if c.quiet == nil {
@@ -335,15 +344,13 @@ func (c *Conn) Drain(ctx context.Context) error {
 	quiet := c.quiet
 	c.checkQuiet()
 	c.mu.Unlock()
-	var err error
 	select {
 	case <-quiet:
 	case <-c.done:
 	case <-ctx.Done():
-		err = ctx.Err()
+		return ctx.Err()
 	}
-	c.Close(errs.New(errs.Unavailable, "the connection was drained"))
-	return err
+	return nil
 }
 
 // checkQuiet closes quiet, with mu held, when a drain has nothing left to wait for.
