@@ -29,6 +29,8 @@ type part struct {
 	name  string
 	start func(context.Context) error
 	stop  func(context.Context) error
+	// door says that stop waits for others: callers, instances.
+	door bool
 }
 
 // components is what the parts have built.
@@ -52,16 +54,20 @@ type components struct {
 // plan lists the parts in the order of their start.
 func (r *Runtime) plan(early chan<- error) []*part {
 	parts := []*part{
-		{"store", r.startStore, func(context.Context) error { return r.built.store.Close() }},
-		{"identity", r.startIdentity, func(ctx context.Context) error { return r.built.authority.Stop(ctx) }},
-		{"registry", r.startRegistry, func(ctx context.Context) error { return r.built.registry.Stop(ctx) }},
-		{"router", r.startRouter, r.stopRouter},
+		{name: "store", start: r.startStore, stop: func(context.Context) error { return r.built.store.Close() }},
+		{name: "identity", start: r.startIdentity, stop: func(ctx context.Context) error { return r.built.authority.Stop(ctx) }},
+		{name: "registry", start: r.startRegistry, stop: func(ctx context.Context) error { return r.built.registry.Stop(ctx) }},
+		{name: "router", start: r.startRouter, stop: r.stopRouter, door: true},
 	}
 	if r.cfg.GRPC != Off {
-		parts = append(parts, &part{"grpc", func(ctx context.Context) error { return r.startGRPC(ctx, early) }, r.stopGRPC})
+		parts = append(parts, &part{
+			name: "grpc", start: func(ctx context.Context) error { return r.startGRPC(ctx, early) }, stop: r.stopGRPC, door: true,
+		})
 	}
 	if r.cfg.HTTP != Off {
-		parts = append(parts, &part{"http", func(ctx context.Context) error { return r.startHTTP(ctx, early) }, r.stopHTTP})
+		parts = append(parts, &part{
+			name: "http", start: func(ctx context.Context) error { return r.startHTTP(ctx, early) }, stop: r.stopHTTP, door: true,
+		})
 	}
 	return parts
 }

@@ -185,13 +185,8 @@ func (r *Runtime) stop(ctx context.Context, cause error, abort bool) error {
 		r.drain(ctx)
 	}
 	err := cause
-	for i := len(r.parts) - 1; i >= 0; i-- {
-		if e := r.parts[i].stop(ctx); e != nil {
-			err = errors.Join(err, &PartError{Part: r.parts[i].name, Err: e})
-		}
-	}
+	err = errors.Join(err, r.stopParts(ctx))
 	r.mu.Lock()
-	r.parts = nil
 	r.state, r.err = isStopped, err
 	close(r.stopped)
 	r.mu.Unlock()
@@ -204,14 +199,34 @@ func (r *Runtime) finish(err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.DrainTimeout)
 	defer cancel()
 	r.drain(ctx)
+	if e := r.stopParts(ctx); e != nil {
+		r.log.Warn("stop after a failed start", "error", e)
+	}
+	r.state, r.err = isStopped, err
+	close(r.stopped)
+}
+
+// closeTime is what the parts behind the doors have to end, however long the drain took:
+// what they hold must reach the store, and the store its disk.
+const closeTime = 10 * time.Second
+
+// stopParts stops what was started in reverse, the doors by ctx and the rest by
+// closeTime.
+func (r *Runtime) stopParts(ctx context.Context) (err error) {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
 	for i := len(r.parts) - 1; i >= 0; i-- {
-		if e := r.parts[i].stop(ctx); e != nil {
-			r.log.Warn("stop after a failed start", "part", r.parts[i].name, "error", e)
+		p := r.parts[i]
+		patience := last
+		if p.door {
+			patience = ctx
+		}
+		if e := p.stop(patience); e != nil {
+			err = errors.Join(err, &PartError{Part: p.name, Err: e})
 		}
 	}
 	r.parts = nil
-	r.state, r.err = isStopped, err
-	close(r.stopped)
+	return err
 }
 
 // Done is closed when the runtime has ended, by Stop, by a failed Start or because a
