@@ -30,7 +30,8 @@ type Config struct {
 	// Data is the data directory. It is made if it does not exist, and locked, so that
 	// two processes cannot share it. May be empty for PostgreSQL.
 	Data string
-	// Clock is the time of the process; the clock of the machine when nil.
+	// Clock is the time of the process. When nil it is the clock of the machine, which
+	// on PostgreSQL is corrected by its measured distance from that of the server.
 	Clock clock.Clock
 	// Log gets what an operator must know; discarded when nil.
 	Log *slog.Logger
@@ -67,13 +68,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = clock.Real()
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{kind: where.kind, clock: cfg.Clock, unreg: func() {}}
+	s := &Store{kind: where.kind, unreg: func() {}}
 	for _, path := range where.dirs {
 		d, err := openDirectory(path)
 		if err != nil {
@@ -82,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.dirs = append(s.dirs, d)
 	}
 	m := newMetrics()
-	if s.engine, err = open(ctx, cfg, where, m); err != nil {
+	if err := s.open(ctx, cfg, where, m); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), s.unlock())
 	}
 	if cfg.Metrics != nil {
@@ -95,14 +93,31 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, cfg Config, where location, m *metrics) (engine.Engine, error) {
+func (s *Store) open(ctx context.Context, cfg Config, where location, m *metrics) error {
 	if where.kind == kindPostgres {
-		return postgres.Open(ctx, postgres.Config{URL: cfg.URL, Now: cfg.Clock.Now, Log: cfg.Log, Observe: m.observe})
+		db, err := postgres.Open(ctx, postgres.Config{URL: cfg.URL, Clock: cfg.Clock, Log: cfg.Log, Observe: m.observe})
+		if err != nil {
+			return err
+		}
+		s.engine, s.clock = db, db.Clock()
+		return nil
 	}
-	return sqlite.Open(ctx, sqlite.Config{
-		Path: where.file, Fast: cfg.Fast, Now: cfg.Clock.Now, Log: cfg.Log, Observe: m.observe,
+	if s.clock = cfg.Clock; s.clock == nil {
+		s.clock = clock.Real()
+	}
+	db, err := sqlite.Open(ctx, sqlite.Config{
+		Path: where.file, Fast: cfg.Fast, Now: s.clock.Now, Log: cfg.Log, Observe: m.observe,
 	})
+	if err != nil {
+		return err
+	}
+	s.engine = db
+	return nil
 }
+
+// Clock is the time that instants in this store are taken from: Config.Clock, or what
+// stands in for it.
+func (s *Store) Clock() clock.Clock { return s.clock }
 
 // Kind is "sqlite" or "postgres".
 func (s *Store) Kind() string { return s.kind }

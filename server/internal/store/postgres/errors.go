@@ -33,7 +33,7 @@ func translate(err error) error {
 		// The text of the driver names host, user and database, never the password.
 		return fmt.Errorf("%w: %s: is it running, and may this user connect?", tx.ErrUnavailable, err.Error())
 	}
-	return fmt.Errorf("%w: the connection was lost: %v", tx.ErrUnavailable, err)
+	return fmt.Errorf("%w: the connection was lost: %s", tx.ErrUnavailable, err.Error())
 }
 
 func translateServer(pg *pgconn.PgError) error {

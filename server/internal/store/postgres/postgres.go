@@ -1,7 +1,8 @@
 // Package postgres owns the PostgreSQL engine of the store: the pool, the settings of
 // its sessions, transactions that are run again after a conflict, and the order of
 // what follows a commit. It knows SQL text but no domain. It starts no goroutines but
-// those of the pool, which Close ends.
+// those of the pool and one
+// that measures the clock of the server; Close ends them.
 //
 // Transactions run read committed and beside each other: a statement is atomic, two
 // are not, so that a check and the write that depends on it are one conditional
@@ -20,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/semaphore"
 
+	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/server/internal/store/engine"
 )
 
@@ -28,8 +30,9 @@ type Config struct {
 	// URL is a connection string of PostgreSQL. pool_max_conns in it bounds the
 	// connections (16), default_query_exec_mode chooses how statements are prepared.
 	URL string
-	// Now stamps applied migrations; time.Now when nil.
-	Now func() time.Time
+	// Clock is the time of the process. When nil it is the clock of the machine,
+	// corrected by its measured distance from that of the server.
+	Clock clock.Clock
 	// Log gets what an operator must know; discarded when nil.
 	Log *slog.Logger
 	// Observe, when set, is told how long each commit took. It must not block.
@@ -59,6 +62,7 @@ type DB struct {
 	stale atomic.Bool // in-memory state may differ until the hooks have run
 	hooks engine.Hooks
 	stats counters
+	clock *corrected // nil: cfg.Clock is used as it is
 	// describe: statements are not prepared by name, because a pooler between us and
 	// the server changes the server's session under us.
 	describe   atomic.Bool
@@ -67,6 +71,7 @@ type DB struct {
 	closing  chan struct{}
 	closed   sync.Once
 	finished chan struct{}
+	measurer sync.WaitGroup
 }
 
 type counters struct {
@@ -76,9 +81,6 @@ type counters struct {
 // Open connects, refuses a server that is too old or does not sync, and brings the
 // schema up to date.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -89,6 +91,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{
 		cfg: cfg, gate: semaphore.NewWeighted(maxQueued),
 		closing: make(chan struct{}), finished: make(chan struct{}),
+	}
+	if cfg.Clock == nil {
+		db.clock = &corrected{Clock: clock.Real()}
 	}
 	pc, err := poolConfig(cfg)
 	if err != nil {
@@ -102,6 +107,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := db.start(ctx, steps); err != nil {
 		db.pool.Close()
 		return nil, fmt.Errorf("%s: %w", describe(pc), err)
+	}
+	if db.clock != nil {
+		db.measurer.Go(db.measureLoop) //nolint:contextcheck // it outlives the context of Open
 	}
 	return db, nil
 }
@@ -118,7 +126,12 @@ func (db *DB) start(ctx context.Context, steps []engine.Migration) error {
 	if db.syncCommit != "remote_apply" { // the only setting that waits for more
 		db.syncCommit = "on"
 	}
-	return migrate(ctx, conn.Conn(), steps, db.cfg.Now())
+	if db.clock != nil {
+		if err := db.measure(ctx, conn.Conn()); err != nil {
+			return err
+		}
+	}
+	return migrate(ctx, conn.Conn(), steps, db.Clock().Now())
 }
 
 // OnReopen implements engine.Engine.
@@ -138,6 +151,7 @@ func (db *DB) Stats() engine.Stats {
 func (db *DB) Close() error {
 	db.closed.Do(func() {
 		close(db.closing)
+		db.measurer.Wait()
 		db.pool.Close()
 		close(db.finished)
 	})

@@ -6,18 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
+	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/server/internal/store/engine"
 	"telford.dev/telford/server/internal/store/storetest"
 	"telford.dev/telford/server/internal/tx"
@@ -405,4 +408,32 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func TestTheClockFollowsTheServer(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	db := open(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	machine := clock.NewManual(time.Now().Add(-time.Hour))
+	db.clock.Clock = machine
+	if err := db.measureOnce(); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Until(db.Clock().Now()).Abs(); d > 10*time.Second {
+		t.Errorf("an hour behind the server, the clock is off by %v", d)
+	}
+	if !strings.Contains(log.String(), "moved apart") {
+		t.Errorf("a jump of an hour was not logged: %s", log.String())
+	}
+	// What is within the margin of the measurement changes nothing.
+	log.Reset()
+	before := db.clock.distance.Load()
+	db.adopt(time.Duration(before)+3*time.Millisecond, 2*time.Millisecond)
+	if db.clock.distance.Load() != before || log.Len() > 0 {
+		t.Errorf("the distance went from %v to %v: %s", before, db.clock.distance.Load(), log.String())
+	}
+	injected := open(t, func(c *Config) { c.Clock = machine })
+	if !injected.Clock().Now().Equal(machine.Now()) {
+		t.Error("an injected clock was corrected")
+	}
 }

@@ -42,7 +42,7 @@ func poolConfig(cfg Config) (*pgxpool.Config, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		// The text of the driver hides the password.
-		return nil, fmt.Errorf("database URL: %v: want postgres://USER:PASSWORD@HOST:PORT/NAME", err)
+		return nil, fmt.Errorf("database URL: %s: want postgres://USER:PASSWORD@HOST:PORT/NAME", err.Error())
 	}
 	if !strings.Contains(cfg.URL, "pool_max_conns") {
 		pc.MaxConns = maxConns

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -109,7 +110,7 @@ func (r row) Scan(dest ...any) error {
 		}
 	}
 	if err := r.rows.Scan(dest...); err != nil {
-		return fmt.Errorf("scan: %v", err)
+		return errors.New("scan: " + err.Error())
 	}
 	return nil
 }

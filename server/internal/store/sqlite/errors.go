@@ -31,9 +31,9 @@ func translate(path string, err error) error {
 		return fmt.Errorf("%w: another process keeps %s locked (%s): end it", tx.ErrUnavailable, path, code)
 	case sqlite.ResultConstraint:
 		if code == sqlite.ResultConstraintUnique || code == sqlite.ResultConstraintPrimaryKey {
-			return fmt.Errorf("%w: %v", tx.ErrExists, err)
+			return fmt.Errorf("%w: %s", tx.ErrExists, err.Error())
 		}
-		return fmt.Errorf("database %s: %v", path, err)
+		return fmt.Errorf("database %s: %s", path, err.Error())
 	case sqlite.ResultNotADB:
 		return fmt.Errorf("database %s is not an SQLite database (%s): "+
 			"restore it from a backup, or move it away to start empty", path, code)
@@ -48,7 +48,7 @@ func translate(path string, err error) error {
 		}
 		return fmt.Errorf("database %s: the disk failed (%s): see the log of the operating system", path, code)
 	}
-	return fmt.Errorf("database %s: %v", path, err)
+	return fmt.Errorf("database %s: %s", path, err.Error())
 }
 
 // orFull finds out why the disk refused a write. SQLite reports only ENOSPC as "full";
