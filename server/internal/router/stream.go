@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -30,12 +31,13 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 	}
 	own := *req
 	st := &stream{want: req.Call.ContentType}
-	st.ctx, st.deadline, st.cancel = withDeadline(ctx, req.Call.Deadline, 0)
+	ctx, st.deadline, st.cancel = withDeadline(ctx, req.Call.Deadline, 0)
+	st.ctx = ctx
 	st.picking = picking{router: r, key: key, now: now, req: &own, query: r.query(req, key.namespace, catalog.ServerStream)}
 	s, _ := r.current(key)
 	st.meter = r.meter(s)
 	st.meter.streams.Add(1)
-	if err := st.open(st.ctx); err != nil {
+	if err := st.open(ctx); err != nil {
 		st.finish(err)
 		return nil, err
 	}
@@ -172,7 +174,11 @@ func (s *stream) Recv() ([]byte, error) {
 		}
 		s.keep()
 		if !orderly(err) {
-			err = errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
+			e := errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
+			if errors.Is(e, io.EOF) {
+				e = e.WithCause(nil) // for receivers who ask with errors.Is
+			}
+			err = e
 		}
 		s.finish(err)
 	}

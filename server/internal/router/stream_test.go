@@ -59,7 +59,7 @@ func TestStreamDelivers(t *testing.T) {
 	if !errors.Is(err, io.EOF) || cmp.Diff([]string{"1", "2", "3"}, got) != "" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := s.Recv(); err != io.EOF {
+	if _, err := s.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
 	s.Close()
@@ -133,7 +133,9 @@ func TestLostConnectionIsNoOrderlyEnd(t *testing.T) {
 	}
 	out := new(fakeSender)
 	reply := b.AsHandler(message.Caller{Namespace: "default"}, "").HandleStream(t.Context(), watch().Call, out)
-	want(t, reply.Err, errs.Unavailable, "lost")
+	if want(t, reply.Err, errs.Unavailable, "lost"); errors.Is(reply.Err, io.EOF) {
+		t.Error("the error still looks like an orderly end")
+	}
 	if s := b.stats(t, "payments"); s.StreamsEnded[""] != 0 || s.StreamsEnded[errs.Unavailable] != 1 {
 		t.Errorf("%+v", s.StreamsEnded)
 	}
@@ -168,7 +170,7 @@ func TestStreamRefusalsArePickedAgain(t *testing.T) {
 						}
 					}
 					got, err := drain(t, s)
-					if err != io.EOF || len(got) != 1 || got[0] != "three" {
+					if !errors.Is(err, io.EOF) || len(got) != 1 || got[0] != "three" {
 						t.Fatalf("%v, %v", got, err)
 					}
 				}
