@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,6 +34,16 @@ func (s *Session) provision(ctx context.Context) error {
 		return err
 	}
 	pinned := ident.PinnedConfig(*s.opt.Key, s.opt.Clock)
+	// gRPC tells only that the handshake has failed; our own verdict says why.
+	var verdict atomic.Pointer[errs.Error]
+	verify := pinned.VerifyConnection
+	pinned.VerifyConnection = func(cs tls.ConnectionState) error {
+		err := verify(cs)
+		if err != nil {
+			verdict.Store(errs.From(err))
+		}
+		return err
+	}
 	cc, err := grpc.NewClient("passthrough:///"+s.opt.Server,
 		grpc.WithTransportCredentials(credentials.NewTLS(pinned)), grpc.WithDisableServiceConfig(),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return s.opt.Dial(ctx, addr) }))
@@ -43,6 +54,9 @@ func (s *Session) provision(ctx context.Context) error {
 	answer, err := telfordv1.NewIdentityClient(cc).Provision(ctx, &telfordv1.ProvisionRequest{
 		KeyId: s.opt.Key.ID, Secret: s.opt.Key.Secret[:], Csr: csr, Service: s.opt.Service, Instance: s.opt.Instance,
 	})
+	if e := verdict.Load(); err != nil && e != nil {
+		return e.In("sdk", "provision at "+s.opt.Server)
+	}
 	if err != nil {
 		return errpb.FromTransport(err).In("sdk", "provision at "+s.opt.Server)
 	}

@@ -164,6 +164,6 @@ func (v *Invoker) direct(ctx context.Context, r *Route, c *Call) (*message.Reply
 		if e.Code == errs.Unavailable {
 			p.Refused(conn)
 		}
-		w.try(p)
+		w.try(p, err)
 	}
 }

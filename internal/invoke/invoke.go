@@ -174,12 +174,12 @@ const maxTried = 8
 type way struct {
 	tried, avoid   [maxTried]*pick.Load
 	nTried, nAvoid int
+	refusal        error // the last one
 }
 
 // pickPeer picks an instance and its connection. It prefers those that are connected:
 // the others are dialed on the side.
 func (v *Invoker) pickPeer(ctx context.Context, known *resolved, w *way) (*direct.Peer, *direct.Conn, error) {
-	var lastErr error
 	for w.nTried < maxTried {
 		avoid := w.avoid[:w.nAvoid]
 		var trouble []*pick.Load
@@ -216,16 +216,17 @@ func (v *Invoker) pickPeer(ctx context.Context, known *resolved, w *way) (*direc
 		if ctx.Err() != nil {
 			return nil, nil, err
 		}
-		lastErr = err
-		w.try(p)
+		w.try(p, err)
 	}
-	if lastErr == nil {
-		lastErr = errs.New(errs.Unavailable, "every instance has refused the call").Unstarted()
+	if w.refusal == nil {
+		return nil, nil, errs.New(errs.NoInstance, "no instance is left to be asked").Unstarted()
 	}
-	return nil, nil, lastErr
+	return nil, nil, w.refusal
 }
 
-func (w *way) try(p *direct.Peer) {
+// try notes that an instance has refused the call.
+func (w *way) try(p *direct.Peer, refusal error) {
+	w.refusal = refusal
 	if w.nTried < maxTried {
 		w.tried[w.nTried] = &p.Load
 		w.nTried++

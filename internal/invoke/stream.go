@@ -93,7 +93,7 @@ func (s *Stream) openDirect() error {
 		if e.Code == errs.Unavailable {
 			p.Refused(conn)
 		}
-		s.way.try(p)
+		s.way.try(p, err)
 	}
 }
 
@@ -109,7 +109,7 @@ func (s *Stream) replace(err error) bool {
 	if e.Code == errs.Unavailable {
 		s.peer.Refused(s.call.Conn)
 	}
-	s.way.try(s.peer)
+	s.way.try(s.peer, err)
 	s.peer = nil
 	return s.open() == nil
 }
