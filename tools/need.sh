@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks for the programs that the tests run beside Go: a C compiler for the race
 # detector, PostgreSQL for the second store, strace for the proof of durability, Node
-# for the client in another language. Missing ones are installed with apt when this
+# for the client in another language, curl for the guides. Missing ones are installed with apt when this
 # runs as root; otherwise the command to run is printed and the exit status is 1.
 set -euo pipefail
 
@@ -14,6 +14,7 @@ missing=()
 have_postgres || missing+=(postgresql)
 command -v strace >/dev/null || missing+=(strace)
 command -v node >/dev/null || missing+=(nodejs)
+command -v curl >/dev/null || missing+=(curl)
 command -v npm >/dev/null || missing+=(npm)
 command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
 

@@ -58,7 +58,7 @@ func serve(ctx context.Context) error {
 	}
 	fmt.Println("serving as", svc.Identity().Instance)
 	<-ctx.Done()
-	return stop(svc)
+	return stop(ctx, svc)
 }
 
 func call(ctx context.Context, name string) error {
@@ -74,12 +74,12 @@ func call(ctx context.Context, name string) error {
 		return err
 	}
 	fmt.Println(out.Text)
-	return stop(svc)
+	return stop(ctx, svc)
 }
 
 // stop drains: calls under way finish, for ten seconds at most.
-func stop(svc *telford.Service) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+func stop(ctx context.Context, svc *telford.Service) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return svc.Stop(ctx)
 }

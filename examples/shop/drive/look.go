@@ -61,7 +61,7 @@ Everything keeps running until you interrupt it. In another terminal:
   telford services list
   telford services watch
   telford stream notifications follow '{"skip": %d}'
-  curl -s -H "Authorization: Bearer $TELFORD_KEY" -d '{}' $TELFORD_HTTP/call/orders/Get
+  curl -s -H "Authorization: Bearer $TELFORD_KEY" --json '{"id": %q}' $TELFORD_HTTP/call/orders/Get
   kill -9 %d            # another instance of payments
-`, d.shop.http, d.shop.data(), d.shop.grpc, d.shop.data(), max(len(d.Orders)-3, 0), d.shop.payments[0].cmd.Process.Pid)
+`, d.shop.http, d.shop.data(), d.shop.grpc, d.shop.data(), max(len(d.Orders)-3, 0), d.Orders[0].ID, d.shop.payments[0].cmd.Process.Pid)
 }

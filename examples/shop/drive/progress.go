@@ -57,11 +57,11 @@ func (d *driver) show(last bool) {
 func (d *driver) say(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	clear := ""
+	erase := ""
 	if d.terminal() {
-		clear = "\r\x1b[K"
+		erase = "\r\x1b[K"
 	}
-	fmt.Fprintf(d.Out, clear+format+"\n", args...)
+	fmt.Fprintf(d.Out, erase+format+"\n", args...)
 }
 
 // terminal reports whether a person is watching.

@@ -41,7 +41,7 @@ func (l *Ledger) Book(r Receipt) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // its other name stays
 	_, err = tmp.Write(body)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return Receipt{}, fmt.Errorf("writing the receipt of order %s: %w", r.Order, err)
