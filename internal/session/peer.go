@@ -268,6 +268,14 @@ func (p *Peer) SetPermits(n int) {
 	p.admitQueued()
 }
 
+// Permits is how many commands of this end may run at once; 0 is no bound.
+func (p *Peer) Permits() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.permits
+}
+
+// admitQueued gives permits, with mu held, to those who wait in line.
 func (p *Peer) admitQueued() {
 	for len(p.queue) > 0 && (p.permits == 0 || p.running < p.permits) {
 		p.running++
