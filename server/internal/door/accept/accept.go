@@ -266,6 +266,6 @@ func (s *Server) closeRevoked() {
 	}
 	s.mu.Unlock()
 	for _, c := range revoked {
-		_ = c.Close()
+		c.endSoon()
 	}
 }

@@ -141,7 +141,7 @@ func TestHandshakesAreBoundedInTimeAndNumber(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer nc.Close()
+		t.Cleanup(func() { _ = nc.Close() })
 		silent[i] = nc
 	}
 	doortest.Eventually(t, "two handshakes are under way", func() bool { return s.Open() == 2 })

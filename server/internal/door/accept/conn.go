@@ -15,6 +15,9 @@ import (
 // retryOverload is when a client that found the runtime full should come back.
 const retryOverload = 5 * time.Second
 
+// revokeGrace is how long the connection of somebody who was revoked stays open.
+const revokeGrace = 500 * time.Millisecond
+
 // closeWait is how long closing waits for the peer to take the TLS closing alert.
 const closeWait = time.Second
 
@@ -108,6 +111,16 @@ func (c *conn) endWithLeaf() {
 	defer c.timerMu.Unlock()
 	if !c.closed {
 		c.timer = clk.AfterFunc(end.Sub(clk.Now()), func() { _ = c.Close() })
+	}
+}
+
+// endSoon closes the connection once what runs on it can have been told why it ends;
+// the doors let nothing new begin.
+func (c *conn) endSoon() {
+	c.timerMu.Lock()
+	defer c.timerMu.Unlock()
+	if c.timer != nil && !c.closed {
+		c.timer.Reset(revokeGrace)
 	}
 }
 

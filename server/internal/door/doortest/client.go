@@ -1,6 +1,8 @@
 package doortest
 
 import (
+	"context"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -42,10 +44,21 @@ func NewInstance(addr string, trust *ident.Trust, handler message.Handler) *Inst
 // not nil, changes the Hello.
 func (i *Instance) Connect(t testing.TB, change func(*telfordv1.Hello)) *Wire {
 	t.Helper()
+	return i.connect(t, Dial(t, i.addr, i.Trust, link.ALPN), change)
+}
+
+// Over is Connect over a connection that the test has made itself.
+func (i *Instance) Over(t testing.TB, nc net.Conn) *Wire {
+	t.Helper()
+	return i.connect(t, nc, nil)
+}
+
+func (i *Instance) connect(t testing.TB, nc net.Conn, change func(*telfordv1.Hello)) *Wire {
+	t.Helper()
 	w := &Wire{t: t, messages: make(chan *telfordv1.ServerMessage, 1024)}
 	var once sync.Once
 	var err error
-	w.Conn, err = DialLink(t, i.addr, i.Trust, link.Options{
+	w.Conn, err = link.Dial(context.Background(), nc, link.Options{
 		Handler: i.Peer.Handler(), KeepRunning: true,
 		Control: func(b []byte) {
 			m := new(telfordv1.ServerMessage)
@@ -68,6 +81,7 @@ func (i *Instance) Connect(t testing.TB, change func(*telfordv1.Hello)) *Wire {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { w.Close(nil) })
 	at := i.Peer.Position()
 	hello := &telfordv1.Hello{
 		ResumeToken: i.Token, ReceivedFloor: at.Floor, ReceivedAbove: at.Above, LastSent: at.LastSent,

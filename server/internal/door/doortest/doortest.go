@@ -105,7 +105,7 @@ func (b *Backend) Listen(t testing.TB, serve func(net.Conn, accept.Peer)) (*acce
 	cfg := b.opt.Accept
 	cfg.Trust, cfg.Link, cfg.Clock, cfg.Log = b.Authority.Trust(), serve, b.Clock, b.Log
 	s := accept.New(cfg)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ type client struct {
 	ack      *telfordv1.HelloAck
 }
 
-func (r *runtime) open(t *testing.T, cc *grpc.ClientConn, ctx context.Context) *client {
+func (r *runtime) open(ctx context.Context, t *testing.T, cc *grpc.ClientConn) *client {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := telfordv1.NewSessionClient(cc).Open(ctx)
@@ -102,7 +102,7 @@ func next[T any](c *client) (T, bool) {
 func (r *runtime) worker(t *testing.T, hello *telfordv1.Hello) *client {
 	t.Helper()
 	cc, ctx := r.byKey(t, "payments")
-	c := r.open(t, cc, ctx).hello(hello)
+	c := r.open(ctx, t, cc).hello(hello)
 	if c.ack == nil {
 		t.Fatal(c.err)
 	}
@@ -289,7 +289,7 @@ func TestSessionOpenResumes(t *testing.T) {
 	key, text := r.Key(t, "payments")
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+text)
 	cc := r.dial(t, ident.PinnedConfig(key, r.Clock))
-	c := r.open(t, cc, ctx).hello(&telfordv1.Hello{Instance: "py-1"})
+	c := r.open(ctx, t, cc).hello(&telfordv1.Hello{Instance: "py-1"})
 	c.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Register{Register: shop("payments")}})
 	next[*telfordv1.ServerMessage_Registered](c)
 	answers := make(chan error, 1)
@@ -303,7 +303,7 @@ func TestSessionOpenResumes(t *testing.T) {
 	m, _ := next[*telfordv1.ServerMessage_Call](c)
 	c.cancel()
 	doortest.Eventually(t, "the stream is lost", func() bool { _, n := r.Sessions.Counts(); return n == 0 })
-	again := r.open(t, cc, ctx).hello(&telfordv1.Hello{Instance: "py-1", ResumeToken: c.ack.GetResumeToken(), ReceivedFloor: 1})
+	again := r.open(ctx, t, cc).hello(&telfordv1.Hello{Instance: "py-1", ResumeToken: c.ack.GetResumeToken(), ReceivedFloor: 1})
 	if again.ack == nil || !again.ack.GetResumed() || again.ack.GetReplayed() != 1 {
 		t.Fatalf("HelloAck %v, %v", again.ack, again.err)
 	}
@@ -330,22 +330,22 @@ func TestSessionOpenRefusals(t *testing.T) {
 		}
 		return c.err
 	}
-	check(t, "no credential", end(r.open(t, cc, t.Context())), errs.Unauthenticated)
+	check(t, "no credential", end(r.open(t.Context(), t, cc)), errs.Unauthenticated)
 	operator := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+r.Authority.OperatorToken())
-	check(t, "the operator", end(r.open(t, cc, operator)), errs.PermissionDenied)
-	check(t, "no Hello", end(r.open(t, cc, ctx)), errs.DeadlineExceeded)
-	check(t, "another service", end(r.open(t, cc, ctx).hello(&telfordv1.Hello{Service: "orders"})), errs.PermissionDenied)
-	check(t, "a bad instance id", end(r.open(t, cc, ctx).hello(&telfordv1.Hello{Instance: "a/b"})), errs.InvalidArgument)
-	c := r.open(t, cc, ctx)
+	check(t, "the operator", end(r.open(operator, t, cc)), errs.PermissionDenied)
+	check(t, "no Hello", end(r.open(ctx, t, cc)), errs.DeadlineExceeded)
+	check(t, "another service", end(r.open(ctx, t, cc).hello(&telfordv1.Hello{Service: "orders"})), errs.PermissionDenied)
+	check(t, "a bad instance id", end(r.open(ctx, t, cc).hello(&telfordv1.Hello{Instance: "a/b"})), errs.InvalidArgument)
+	c := r.open(ctx, t, cc)
 	c.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Register{Register: shop("payments")}})
 	check(t, "registering before Hello", end(c), errs.FailedPrecondition)
-	c = r.open(t, cc, ctx).hello(&telfordv1.Hello{})
+	c = r.open(ctx, t, cc).hello(&telfordv1.Hello{})
 	if c.ack.GetInstance() == "" {
 		t.Error("no instance id was chosen")
 	}
 	c.say(&telfordv1.ClientMessage{})
 	check(t, "an empty message", end(c), errs.InvalidArgument)
-	c = r.open(t, cc, ctx).hello(&telfordv1.Hello{})
+	c = r.open(ctx, t, cc).hello(&telfordv1.Hello{})
 	c.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Call{Call: &telfordv1.Call{Seq: 5, Stream: true, Method: "x", Service: "y"}}})
 	if res, _ := next[*telfordv1.ServerMessage_Result](c); !strings.Contains(res.Result.GetStatus().GetMessage(), "4503599627370496") {
 		t.Errorf("a stream among the numbers of commands: %v", res.Result)
@@ -358,8 +358,8 @@ func TestSessionOpenRefusals(t *testing.T) {
 	check(t, "a call without a number", end(c), errs.InvalidArgument)
 
 	// The same instance id from two processes.
-	first := r.open(t, cc, ctx).hello(&telfordv1.Hello{Instance: "twice"})
-	second := r.open(t, cc, ctx).hello(&telfordv1.Hello{Instance: "twice"})
+	first := r.open(ctx, t, cc).hello(&telfordv1.Hello{Instance: "twice"})
+	second := r.open(ctx, t, cc).hello(&telfordv1.Hello{Instance: "twice"})
 	if m, ok := next[*telfordv1.ServerMessage_Fenced](first); !ok || m.Fenced.GetReason() == "" {
 		t.Errorf("the first of two was told %v", m)
 	}

@@ -179,10 +179,10 @@ func TestRefusals(t *testing.T) {
 	to := func(service string) context.Context {
 		return metadata.AppendToOutgoingContext(ctx, "telford-service", service)
 	}
-	call := func(ctx context.Context, method string, in proto.Message) (error, metadata.MD) {
+	call := func(ctx context.Context, method string, in proto.Message) (metadata.MD, error) {
 		var trail metadata.MD
 		err := cc.Invoke(ctx, method, in, new(wrapperspb.StringValue), grpc.Trailer(&trail))
-		return err, trail
+		return trail, err
 	}
 	expired, expiredText, err := r.Authority.CreateKey(t.Context(), identity.CreateKey{Service: "late", TTL: time.Second, Author: "test"})
 	if err != nil {
@@ -206,7 +206,7 @@ func TestRefusals(t *testing.T) {
 		"bad attempt":       {metadata.AppendToOutgoingContext(ctx, "telford-attempt", "one"), charge, text(""), errs.InvalidArgument, "telford-attempt"},
 		"headers too large": {metadata.AppendToOutgoingContext(ctx, "x", strings.Repeat("a", 17<<10)), charge, text(""), errs.ResourceExhausted, "16384"},
 	} {
-		err, trail := call(c.ctx, c.method, c.in)
+		trail, err := call(c.ctx, c.method, c.in)
 		e := check(t, name, err, c.code)
 		if !strings.Contains(e.Message, c.says) {
 			t.Errorf("%s: message %q does not name %q", name, e.Message, c.says)
@@ -217,7 +217,7 @@ func TestRefusals(t *testing.T) {
 	}
 	late := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+expiredText)
 	doortest.Eventually(t, "the key expires", func() bool { return !time.Now().Before(expired.Expires) })
-	err, _ = call(late, charge, text(""))
+	_, err = call(late, charge, text(""))
 	if e := check(t, "expired key", err, errs.Unauthenticated); !strings.Contains(e.Message, "expired") {
 		t.Errorf("expired key: %q", e.Message)
 	}
@@ -230,7 +230,7 @@ func TestRefusals(t *testing.T) {
 	// Two services that register the gRPC service.
 	r.provider(t, "billing", "bill-1", doortest.Echo())
 	doortest.Eventually(t, "both are listed", func() bool {
-		err, _ := call(ctx, charge, text(""))
+		_, err := call(ctx, charge, text(""))
 		e := errpb.FromTransport(err)
 		return e != nil && e.Code == errs.InvalidArgument && strings.Contains(e.Message, "billing") && strings.Contains(e.Message, "payments")
 	})

@@ -389,7 +389,7 @@ func (t *transport) run(ctx context.Context, in *inboundCall, call *message.Call
 		reply = &message.Reply{Err: errs.From(ctx.Err()).In("session", "call "+call.Method).Unstarted()}
 	}
 	if !in.gone.Load() {
-		t.answer(call.Seq, reply)
+		t.answer(context.WithoutCancel(ctx), call.Seq, reply)
 	}
 	t.mu.Lock()
 	delete(t.inbound, call.Seq)
@@ -424,11 +424,11 @@ func (t *transport) refuse(seq uint64, e *errs.Error) {
 }
 
 // answer sends the result of a call of the client.
-func (t *transport) answer(seq uint64, r *message.Reply) {
+func (t *transport) answer(ctx context.Context, seq uint64, r *message.Reply) {
 	payload, err := proto.Marshal(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Result{Result: resultToProto(seq, r)}})
 	if err != nil {
 		t.Close(errs.New(errs.Internal, "encode a result: %w", err))
 		return
 	}
-	t.out.put(context.Background(), item{payload: payload}, false) // else the session keeps it for a resume
+	t.out.put(ctx, item{payload: payload}, false) // else the session keeps it for a resume
 }

@@ -132,7 +132,7 @@ func TestCallRefusals(t *testing.T) {
 	}
 	req.Header.Set("Authorization", "Bearer "+f.key)
 	if res, err := f.client.Do(req); err == nil { // else the connection was closed under the sender
-		if p := problem(t, res); res.StatusCode != 413 || !strings.Contains(p.Detail, "16777216") {
+		if p := problem(t, res); res.StatusCode != http.StatusRequestEntityTooLarge || !strings.Contains(p.Detail, "16777216") {
 			t.Errorf("17 MiB in pieces: %d %+v", res.StatusCode, p)
 		}
 		_ = res.Body.Close()

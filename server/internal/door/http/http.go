@@ -153,7 +153,7 @@ func (s *Server) Stop(ctx context.Context) {
 	s.mu.Unlock()
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.hard(errs.New(errs.Unavailable, "the runtime is stopping; call again"))
-		last, cancel := context.WithTimeout(context.Background(), time.Second)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		_ = s.http.Shutdown(last) // what was cut says so to its callers
 		cancel()
 		_ = s.http.Close()

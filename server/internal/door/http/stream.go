@@ -25,7 +25,7 @@ const aheadOfClient = 16
 // event is "end" or "error". A line of a comment (SSE) or an empty line (NDJSON) is a
 // sign of life.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
-	ctx, call, release, ok := s.prepare(w, r, 0)
+	ctx, call, release, ok := s.prepare(r.Context(), w, r, 0)
 	if !ok {
 		return
 	}

@@ -69,15 +69,15 @@ func TestStreamForms(t *testing.T) {
 		t.Errorf("failure at the end: %q", lines)
 	}
 	res = f.post(t, "/stream/shop/count", []byte(`{"n":0,"fail":"never"}`))
-	if p := problem(t, res); res.StatusCode != 400 || p.Detail != "never" {
+	if p := problem(t, res); res.StatusCode != http.StatusBadRequest || p.Detail != "never" {
 		t.Errorf("failure at the start: %d %+v", res.StatusCode, p)
 	}
 	res = f.post(t, "/stream/shop/count", []byte("\x80"), "Content-Type", "application/msgpack")
-	if p := problem(t, res); res.StatusCode != 415 || !strings.Contains(p.Detail, "msgpack") {
+	if p := problem(t, res); res.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(p.Detail, "msgpack") {
 		t.Errorf("msgpack: %d %+v", res.StatusCode, p)
 	}
 	res = f.post(t, "/stream/shop/echo", []byte(`{}`))
-	if p := problem(t, res); res.StatusCode != 400 {
+	if p := problem(t, res); res.StatusCode != http.StatusBadRequest {
 		t.Errorf("a unary method as a stream: %d %+v", res.StatusCode, p)
 	}
 }

@@ -531,3 +531,43 @@ func TestLinkEndsWithItsCertificate(t *testing.T) {
 		t.Error("the link ended long before its certificate")
 	}
 }
+
+// A cut that the runtime has not noticed: the instance comes back with its token while
+// the old connection still looks alive. What was on its way there goes on over the new
+// one without waiting for a timeout of the network.
+func TestResumeBeforeTheCutIsNoticed(t *testing.T) {
+	t.Parallel()
+	r := start(t, doortest.Options{Sessions: sessions.Config{Interval: 600 * time.Millisecond}})
+	key, _ := r.Key(t, "payments")
+	trust := r.Certify(t, key, "payments", "pay-1")
+	in := doortest.NewInstance(r.addr, trust, doortest.Echo())
+	hole := &blackHole{Conn: doortest.Dial(t, r.addr, trust, link.ALPN), closed: make(chan struct{})}
+	old := in.Over(t, hole)
+	old.Register(doortest.Declaration("payments", "charge"))
+	hole.swallow.Store(true)
+	answers := make(chan error, 1)
+	go func() {
+		_, err := r.charge(context.WithoutCancel(t.Context()), `{}`)
+		answers <- err
+	}()
+	doortest.Eventually(t, "the call is on its way", func() bool {
+		for _, s := range r.Sessions.List() {
+			if s.Outbound == 1 {
+				return true
+			}
+		}
+		return false
+	})
+	in.Peer.Detach(old.Conn, errors.New("no route"))
+	if next := in.Connect(t, nil); !next.Ack.GetResumed() {
+		t.Errorf("HelloAck %v", next.Ack)
+	}
+	select {
+	case err := <-answers:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the call is lost with the old connection")
+	}
+}

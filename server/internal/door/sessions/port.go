@@ -165,6 +165,7 @@ func (p *Port) Serve(t Transport) {
 	p.stopWatching()
 	p.watched.Wait()
 	if h := p.held.Load(); h != nil {
+		s.cfg.Log.Info("connection of a session ended", "namespace", h.key.namespace, "instance", h.key.instance, "session", h.id, "cause", t.Err())
 		h.lost(p, t.Err())
 	}
 	s.mu.Lock()

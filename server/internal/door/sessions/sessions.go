@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,9 +153,9 @@ func (s *Server) Admit() *errs.Error {
 	defer s.mu.Unlock()
 	switch {
 	case s.stopping.Load():
-		return errs.New(errs.Unavailable, "the runtime is stopping").Unstarted().After(retryStopping + rand.N(retryStopping))
+		return errs.New(errs.Unavailable, "the runtime is stopping").Unstarted().After(spread(retryStopping))
 	case len(s.ports) >= 2*s.cfg.MaxSessions:
-		return errs.New(errs.ResourceExhausted, "the runtime holds its limit of %d sessions", s.cfg.MaxSessions).Unstarted().After(retryFull + rand.N(retryFull))
+		return errs.New(errs.ResourceExhausted, "the runtime holds its limit of %d sessions", s.cfg.MaxSessions).Unstarted().After(spread(retryFull))
 	}
 	return nil
 }

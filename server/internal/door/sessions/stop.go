@@ -16,6 +16,11 @@ const (
 	maxSpread  = 10 * time.Second
 )
 
+// spread returns a time from d to 2d, another one for each who asks.
+func spread(d time.Duration) time.Duration {
+	return d + rand.N(d) //nolint:gosec // no secret
+}
+
 // retire lets a connection that has a successor deliver what it has, and closes it.
 func (p *Port) retire() {
 	p.mu.Lock()
@@ -64,9 +69,9 @@ func (s *Server) Stop(ctx context.Context) {
 		cancel()
 	}
 	if first {
-		spread := min(time.Duration(len(ports))*perSession+retryStopping, maxSpread)
+		over := min(time.Duration(len(ports))*perSession+retryStopping, maxSpread)
 		for _, p := range ports {
-			s.goRun(func() { p.drain(ctx, retryStopping/2+rand.N(spread)) })
+			s.goRun(func() { p.drain(ctx, spread(over)) })
 		}
 	}
 	s.wg.Wait()
