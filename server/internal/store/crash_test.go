@@ -126,7 +126,7 @@ func TestAKilledProcessKeepsWhatItAcknowledged(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { testKilledProcess(t, store.Config{URL: storetest.Postgres(t)}) })
 }
 
-func TestAKilledServerKeepsWhatItAcknowledged(t *testing.T) {
+func TestPostgresKilledKeepsWhatItAcknowledged(t *testing.T) {
 	t.Parallel()
 	server := storetest.NewServer(t)
 	s := openConfig(t, store.Config{URL: server.Database(t)})

@@ -60,7 +60,7 @@ func TestPostgres(t *testing.T) {
 	storetest.Run(t, postgresStore)
 }
 
-func TestTheEnginesAgree(t *testing.T) {
+func TestPostgresAgreesWithSQLiteAndTheModel(t *testing.T) {
 	t.Parallel()
 	storetest.Agree(t, map[string]storetest.Store{"sqlite": sqliteStore(t), "postgres": postgresStore(t)})
 }

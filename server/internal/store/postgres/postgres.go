@@ -109,7 +109,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("%s: %w", describe(pc), err)
 	}
 	if db.clock != nil {
-		db.measurer.Go(db.measureLoop) //nolint:contextcheck // it outlives the context of Open
+		db.measurer.Go(db.measureLoop)
 	}
 	return db, nil
 }

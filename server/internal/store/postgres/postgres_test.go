@@ -74,7 +74,7 @@ func stored(t testing.TB, db *DB) string {
 	return text(t, db, "select coalesce(string_agg(k || '=' || v, ' ' order by k), '') from t")
 }
 
-func TestSettingsOfATransaction(t *testing.T) {
+func TestPostgresSettings(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	got := map[string]string{}
@@ -103,7 +103,7 @@ func TestSettingsOfATransaction(t *testing.T) {
 	}
 }
 
-func TestAServerThatMayForgetIsRefused(t *testing.T) {
+func TestPostgresThatMayForgetIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, setting := range []string{"fsync=off", "full_page_writes=off"} {
 		server := storetest.NewServer(t, setting)
@@ -118,7 +118,7 @@ func TestAServerThatMayForgetIsRefused(t *testing.T) {
 	}
 }
 
-func TestConflictsAreRunAgain(t *testing.T) {
+func TestPostgresConflictsAreRunAgain(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	exec(t, db, "insert into t values ('a', 0), ('b', 0)")
@@ -164,7 +164,7 @@ func TestConflictsAreRunAgain(t *testing.T) {
 	}
 }
 
-func TestALostConnectionBeforeCommit(t *testing.T) {
+func TestPostgresLostBeforeCommit(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	runs := 0
@@ -185,7 +185,7 @@ func TestALostConnectionBeforeCommit(t *testing.T) {
 	}
 }
 
-func TestStatementsThatAPoolerForgot(t *testing.T) {
+func TestPostgresBehindAPooler(t *testing.T) {
 	t.Parallel()
 	db := open(t, func(c *Config) { c.URL += "&pool_max_conns=1" })
 	put := func(k string) {
@@ -239,7 +239,7 @@ func (c *cut) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-func TestACommitOfUnknownOutcome(t *testing.T) {
+func TestPostgresCommitOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]bool{"took effect": true, "did not": false} {
 		t.Run(name, func(t *testing.T) {
@@ -289,7 +289,7 @@ func TestACommitOfUnknownOutcome(t *testing.T) {
 	}
 }
 
-func TestACommitThatTheServerRefuses(t *testing.T) {
+func TestPostgresRefusesACommit(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	exec(t, db, "alter table t add constraint small unique (v) deferrable initially deferred")
@@ -302,7 +302,7 @@ func TestACommitThatTheServerRefuses(t *testing.T) {
 	}
 }
 
-func TestAServerThatIsAway(t *testing.T) {
+func TestPostgresIsAway(t *testing.T) {
 	t.Parallel()
 	server := storetest.NewServer(t)
 	db, err := Open(t.Context(), Config{URL: server.Database(t)})
@@ -393,7 +393,7 @@ func TestOrderOfTickets(t *testing.T) {
 	}
 }
 
-func TestOpenTwiceAtOnce(t *testing.T) {
+func TestPostgresOpenedByManyAtOnce(t *testing.T) {
 	t.Parallel()
 	url := storetest.Postgres(t)
 	var all sync.WaitGroup
@@ -410,7 +410,7 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-func TestTheClockFollowsTheServer(t *testing.T) {
+func TestPostgresClockIsFollowed(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	db := open(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })

@@ -1,9 +1,17 @@
 package sqlite
 
-import "sync"
+import (
+	"sync"
 
-// pageSize is SQLite's default, in bytes.
-const pageSize = 4096
+	"telford.dev/telford/server/internal/store/engine"
+)
+
+const (
+	pageSize = 4096 // SQLite's default, in bytes
+	// restartWait is how long writes stand still for readers to let go of the log: twice
+	// what a read transaction may last.
+	restartWait = 2 * engine.ReadLimit
+)
 
 // checkpoint runs one checkpoint. busy: it could not do all of its work because of
 // readers; log is the length of the log in pages.
@@ -43,11 +51,15 @@ func (w *writer) logGrew() {
 }
 
 // restart moves everything and begins the log anew while nothing is written. Readers
-// that hold on to it for longer than a lock is waited for only postpone it.
+// that hold on to it for longer than they should only postpone it.
 func (w *writer) restart(log int64) {
 	w.db.stats.restarts.Add(1)
 	w.nextCheck = log + w.db.cfg.limits.checkPages
+	w.db.check.running.Lock() // two checkpoints at once refuse each other
+	defer w.db.check.running.Unlock()
+	w.conn.db.SetBusyTimeout(restartWait)
 	busy, _, err := w.conn.checkpoint("RESTART")
+	w.conn.db.SetBusyTimeout(busyTimeout)
 	if err != nil || busy {
 		w.db.cfg.Log.Warn("the log could not be begun anew", "bytes", log*pageSize, "readers", busy, "error", err)
 		return
@@ -61,6 +73,8 @@ type checkpointer struct {
 	work  chan struct{} // capacity 1: a wake during a checkpoint is one more checkpoint
 	ended sync.WaitGroup
 	conn  *conn
+	// running is held during a checkpoint.
+	running sync.Mutex
 }
 
 func newCheckpointer(db *DB) *checkpointer {
@@ -101,6 +115,8 @@ func (k *checkpointer) run() error {
 		}
 		k.conn = c
 	}
+	k.running.Lock()
+	defer k.running.Unlock()
 	k.db.stats.checkpoints.Add(1)
 	_, _, err := k.conn.checkpoint("PASSIVE")
 	return err

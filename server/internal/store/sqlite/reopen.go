@@ -22,6 +22,8 @@ func (w *writer) reopen() error {
 		}
 		w.conn = nil
 	}
+	w.db.check.running.Lock() // two checkpoints at once refuse each other
+	defer w.db.check.running.Unlock()
 	c, err := openConn(w.db.cfg.Path, w.db.cfg.Fast)
 	if err == nil {
 		var busy bool
