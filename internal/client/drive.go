@@ -254,6 +254,9 @@ func (s *Session) serve(p *port) error {
 			case *telfordv1.ServerMessage_Watch:
 				s.update(v.Watch)
 				seen = true
+			case *telfordv1.ServerMessage_Drain:
+				// Not dropped: what runs finishes on this connection.
+				return s.drained(p, v.Drain)
 			default:
 				if err := s.handle(p, m); err != nil {
 					s.drop(p, err)
@@ -379,8 +382,6 @@ func (s *Session) handle(p *port, m *telfordv1.ServerMessage) error {
 		s.opt.Trust.SetRoots(roots)
 	case *telfordv1.ServerMessage_Fenced:
 		return fenced(v.Fenced.GetReason())
-	case *telfordv1.ServerMessage_Drain:
-		return s.drained(p, v.Drain)
 	}
 	return nil
 }
