@@ -190,4 +190,3 @@ func dialStruct(ctx context.Context, e env) (client, error) {
 		close: leave(svc),
 	}, nil
 }
-

@@ -34,7 +34,9 @@ type Child struct {
 	Info  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	done  chan error
+	// done is closed when the child has ended, with err.
+	done chan struct{}
+	err  error
 }
 
 // Start runs this program with args and waits until it is ready, at most 30 s.
@@ -52,7 +54,7 @@ func Start(ctx context.Context, args ...string) (*Child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c := &Child{cmd: cmd, stdin: stdin, done: make(chan error, 1)}
+	c := &Child{cmd: cmd, stdin: stdin, done: make(chan struct{})}
 	ready := make(chan string, 1)
 	go func() {
 		for s := bufio.NewScanner(stdout); s.Scan(); {
@@ -62,15 +64,16 @@ func Start(ctx context.Context, args ...string) (*Child, error) {
 				fmt.Fprintln(os.Stderr, s.Text())
 			}
 		}
-		c.done <- cmd.Wait()
+		c.err = cmd.Wait()
+		close(c.done)
 	}()
 	limit := time.NewTimer(30 * time.Second)
 	defer limit.Stop()
 	select {
 	case c.Info = <-ready:
 		return c, nil
-	case err := <-c.done:
-		return nil, fmt.Errorf("%s ended before it was ready: %w", strings.Join(args, " "), errors.Join(err, io.ErrUnexpectedEOF))
+	case <-c.done:
+		return nil, fmt.Errorf("%s ended before it was ready: %w", strings.Join(args, " "), errors.Join(c.err, io.ErrUnexpectedEOF))
 	case <-limit.C:
 		_ = cmd.Process.Kill()
 		<-c.done
@@ -90,8 +93,8 @@ func (c *Child) Stop() error {
 	limit := time.NewTimer(10 * time.Second)
 	defer limit.Stop()
 	select {
-	case err := <-c.done:
-		return err
+	case <-c.done:
+		return c.err
 	case <-limit.C:
 		_ = c.cmd.Process.Kill()
 		<-c.done
