@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/puddle/v2"
 
 	"telford.dev/telford/server/internal/tx"
 )
@@ -23,8 +22,6 @@ func translate(err error) error {
 		return nil
 	case errors.As(err, &pg):
 		return translateServer(pg)
-	case errors.Is(err, puddle.ErrClosedPool):
-		return tx.ErrClosed
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w: no answer in time: %s", tx.ErrUnavailable, err.Error())
 	}

@@ -60,6 +60,11 @@ func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for a connection: %w", ctx.Err())
 		}
+		select {
+		case <-db.closing:
+			return nil, tx.ErrClosed
+		default:
+		}
 		return nil, translate(err)
 	}
 	return conn, nil
