@@ -148,8 +148,9 @@ func TestPostgresConflictsAreRunAgain(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := stored(t, db); got != "a=2 b=2" || runs.Load() != 3 || db.Stats().Retries != 1 {
-		t.Errorf("stored %s after %d runs and %d retries, want a=2 b=2, 3 and 1", got, runs.Load(), db.Stats().Retries)
+	// The second run may meet the other one again.
+	if got, again := stored(t, db), db.Stats().Retries; got != "a=2 b=2" || again < 1 || runs.Load() != 2+again {
+		t.Errorf("stored %s after %d runs and %d retries, want a=2 b=2 and at least 1 retry", got, runs.Load(), again)
 	}
 	// A function that hides the error does not hide the conflict; one that never ends is
 	// given up.
