@@ -9,7 +9,7 @@ import (
 	"telford.dev/telford/internal/clock"
 )
 
-// Off, as an address, closes a door.
+// Off is the address of a door that is closed.
 const Off = "off"
 
 // Config says what a Runtime is made of. The zero value of a field means its default;

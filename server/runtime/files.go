@@ -64,7 +64,7 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer os.Remove(f.Name()) // nothing is there any more when all went well
+	defer func() { _ = os.Remove(f.Name()) }() // nothing is there any more when all went well
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Chmod(0o644)

@@ -164,7 +164,7 @@ func (r *Runtime) startGRPC(ctx context.Context, early chan<- error) error {
 	if err := b.grpc.Start(b.accept.GRPC()); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	if err := b.accept.Start(l); err != nil {
+	if err := b.accept.Start(l); err != nil { //nolint:contextcheck // connections outlive the start
 		b.grpc.Stop(ctx)
 		return err
 	}
@@ -183,7 +183,8 @@ func (r *Runtime) startHTTP(ctx context.Context, early chan<- error) error {
 	if err != nil {
 		return err
 	}
-	gateway, err := b.admin.Gateway(func(w http.ResponseWriter, _ *http.Request, err *errs.Error) { httpdoor.WriteProblem(w, err) })
+	problem := func(w http.ResponseWriter, _ *http.Request, err *errs.Error) { httpdoor.WriteProblem(w, err) }
+	gateway, err := b.admin.Gateway(problem) //nolint:contextcheck // requests bring contexts of their own
 	if err != nil {
 		return err
 	}

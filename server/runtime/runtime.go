@@ -85,12 +85,12 @@ func (r *Runtime) Start(ctx context.Context) error {
 		if err == nil {
 			err = errs.New(errs.Canceled, "the runtime was stopped while it started").In("runtime", "start")
 		}
-		r.finish(err)
+		r.finish(err) //nolint:contextcheck // what was started is taken down also when ctx has ended
 		return err
 	}
 	r.state = isRunning
 	r.ready.Store(true)
-	go r.watch(early)
+	go r.watch(early) //nolint:gosec,contextcheck // the runtime outlives the context of its start, and Stop ends this
 	return nil
 }
 

@@ -17,7 +17,7 @@ import (
 const (
 	envPrefix = "TELFORD_SERVE_"
 	envConfig = "TELFORD_SERVE_CONFIG"
-	envSecret = "TELFORD_CLUSTER_SECRET" //nolint:gosec // the name of a variable, not a secret
+	envSecret = "TELFORD_CLUSTER_SECRET"
 )
 
 // values is a layer of settings that was read already.
@@ -68,7 +68,7 @@ func (a *app) loadConfig(flags *pflag.FlagSet) (runtime.Config, error) {
 	if err := k.Load(layer, nil); err != nil {
 		return cfg, err
 	}
-	a.apply(k, origin, &cfg, bad)
+	apply(k, &cfg, bad)
 	cfg.ClusterSecret = a.getenv(envSecret)
 
 	var invalid *runtime.ConfigError
@@ -107,7 +107,7 @@ func (a *app) fromEnvironment(origin map[string]string, bad *runtime.ConfigError
 }
 
 // apply puts the merged values into cfg.
-func (a *app) apply(k *koanf.Koanf, origin map[string]string, cfg *runtime.Config, bad *runtime.ConfigError) {
+func apply(k *koanf.Koanf, cfg *runtime.Config, bad *runtime.ConfigError) {
 	settings := make(map[string]runtime.Setting)
 	for _, s := range runtime.Settings() {
 		settings[s.Name] = s

@@ -60,7 +60,7 @@ func (a *app) serve(ctx context.Context, cfg runtime.Config) error {
 		log.Info("stopping before the start was done", "signal", s.String())
 		cancel()
 		if err := <-started; err == nil {
-			return a.drain(rt, s)
+			return a.drain(ctx, rt, s)
 		}
 		return nil
 	}
@@ -74,17 +74,18 @@ func (a *app) serve(ctx context.Context, cfg runtime.Config) error {
 	case <-rt.Done():
 		return rt.Err()
 	case s := <-a.signals:
-		return a.drain(rt, s)
+		return a.drain(ctx, rt, s)
 	case <-ctx.Done():
 		return rt.Stop(context.WithoutCancel(ctx))
 	}
 }
 
 // drain stops the runtime; a further signal ends the wait.
-func (a *app) drain(rt *runtime.Runtime, first os.Signal) error {
+func (a *app) drain(ctx context.Context, rt *runtime.Runtime, first os.Signal) error {
 	rt.Log().Info("draining; a second signal ends at once", "signal", first.String())
 	stopped := make(chan error, 1)
-	go func() { stopped <- rt.Stop(context.Background()) }()
+	ctx = context.WithoutCancel(ctx)
+	go func() { stopped <- rt.Stop(ctx) }()
 	select {
 	case err := <-stopped:
 		return err

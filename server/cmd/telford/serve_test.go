@@ -130,12 +130,16 @@ func TestServe(t *testing.T) {
 				t.Errorf("%s: %v %v", name, info, err)
 			}
 		}
-		resp, err := http.Get("http://" + p.ready["http"] + "/readyz")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.ready["http"]+"/readyz", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("/readyz: %v %v", resp, err)
 		}
 		_ = resp.Body.Close()
-		http.DefaultClient.CloseIdleConnections()
 		if !strings.Contains(p.stderr.String(), "telford --dev") {
 			t.Errorf("no banner:\n%s", p.stderr)
 		}
