@@ -153,6 +153,8 @@ func (s *Server) newHeld(k key, owner Owner, token, before digest, inFlight uint
 	}
 	h.peer = session.NewPeer(session.PeerOptions{
 		Handler: s.cfg.Router.AsHandler(caller(owner.Identity), k.namespace),
+		// What cannot be sent to this instance now is better sent to another.
+		NoWait:  true,
 		Permits: min(session.InitialPermits, h.permits), Window: s.cfg.Window, Clock: s.cfg.Clock, Log: s.cfg.Log,
 	})
 	h.detach = s.cfg.Router.Attach(k.namespace, k.instance, h.peer)

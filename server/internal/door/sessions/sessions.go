@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/catalogpb"
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/id"
@@ -114,8 +115,9 @@ const rememberFenced = 10_000
 // Server holds the sessions of one runtime. Its mu may be held when that of a session
 // is taken, never the other way round.
 type Server struct {
-	cfg Config
-	ids id.Source
+	cfg     Config
+	ids     id.Source
+	encoder catalogpb.Encoder
 
 	mu         sync.Mutex
 	sessions   map[key]*held

@@ -64,7 +64,12 @@ func (p *Port) push(ctx context.Context, h *held, services []string, after catal
 			}
 			return
 		}
-		if p.say(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Watch{Watch: catalogpb.UpdateToProto(update)}}) != nil {
+		payload, err := p.server.encoder.ServerMessage(update)
+		if err != nil {
+			p.t.Close(errs.New(errs.Internal, "encode a watch: %w", err).In("session", "watch"))
+			return
+		}
+		if p.t.Control(payload) != nil {
 			return // the end of the connection is noticed elsewhere
 		}
 	}
