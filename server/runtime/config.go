@@ -89,7 +89,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.Data, ".telford")
 	fill(&c.GRPC, host+":14445")
 	fill(&c.HTTP, host+":14444")
-	if c.Dev {
+	if c.Dev && c.HTTPCert == "" && c.HTTPKey == "" {
 		fill(&c.HTTPPlain, "on")
 	}
 	fill(&c.HTTPPlain, Off)

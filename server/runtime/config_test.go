@@ -28,6 +28,8 @@ func TestValidate(t *testing.T) {
 		{"plain HTTP by a wrong word", runtime.Config{HTTPPlain: "maybe"}, []string{"http-plain"}, `"maybe"`},
 		{"dev for everybody", runtime.Config{Dev: true, GRPC: "0.0.0.0:14445", HTTP: ":14444"}, []string{"grpc", "http"}, "loopback"},
 		{"doors of another build", runtime.Config{IPC: "/run/x.sock", Bus: ":9900", BusInsecure: ":9966"}, []string{"ipc", "bus", "bus-insecure"}, "off"},
+		{"dev with a certificate of one's own", runtime.Config{Dev: true, HTTPCert: "/none/a.pem", HTTPKey: "/none/b.pem"}, []string{"http-cert"}, "/none/a.pem"},
+		{"plain HTTP with a certificate", runtime.Config{HTTPPlain: "proxy", HTTPCert: "/none/a.pem", HTTPKey: "/none/b.pem"}, []string{"http-cert", "http-plain"}, "exclude"},
 		{"no door", runtime.Config{GRPC: "off", HTTP: "off"}, []string{"grpc"}, "off"},
 		{"one door", runtime.Config{GRPC: "off"}, nil, ""},
 		{"not an address", runtime.Config{GRPC: "14445", HTTP: "127.0.0.1:http!"}, []string{"grpc", "http"}, "HOST:PORT"},

@@ -332,8 +332,12 @@ func TestChangesAreAudited(t *testing.T) {
 	if _, err := k.Revoke(ctx, &adminv1.RevokeKeyRequest{Id: "key_unknown"}); err == nil {
 		t.Fatal("an unknown key was revoked")
 	}
+	if code, body := s.do(t, http.MethodPost, "/api/v1/namespaces", s.authority.OperatorToken(), `{"name":"blue"}`); code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
 	text := s.log.String()
 	for _, want := range []string{
+		`"operation":"telford.admin.v1.Namespaces/Create","author":"telford.operator","request":{"name":"blue"},"from":"127.0.0.1"`,
 		`"msg":"audit","operation":"telford.admin.v1.Keys/Create","author":"telford.operator","request":{"service":"payments"}`,
 		`"operation":"telford.admin.v1.Keys/Revoke"`, `"outcome":"not_found"`, `"outcome":"ok"`,
 	} {

@@ -139,8 +139,8 @@ func (g *guard) audit(ctx context.Context, operation string, req any, err error)
 	if m, ok := req.(proto.Message); ok {
 		attrs = append(attrs, slog.Any("request", fields(m)))
 	}
-	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
-		attrs = append(attrs, slog.String("from", p.Addr.String()))
+	if from := caller(ctx); from != "" {
+		attrs = append(attrs, slog.String("from", from))
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("outcome", string(errs.CodeOf(err))), slog.String("error", err.Error()))
@@ -149,6 +149,20 @@ func (g *guard) audit(ctx context.Context, operation string, req any, err error)
 	}
 	attrs = append(attrs, slog.String("outcome", "ok"))
 	g.log.LogAttrs(ctx, slog.LevelInfo, "audit", attrs...)
+}
+
+// caller is the address of who asks. Behind the gateway it is the last one forwarded,
+// which the gateway itself has put there.
+func caller(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		return p.Addr.String()
+	}
+	values := metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")
+	if len(values) == 0 {
+		return ""
+	}
+	last := values[len(values)-1]
+	return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
 }
 
 // changes reports whether an operation changes anything: whatever does not read.

@@ -14,8 +14,9 @@ const (
 )
 
 // paginate returns the page behind token of a list that is sorted by key, whose values
-// are unique, and the token of the next page. A token names the last item of its page,
-// so that what comes and goes meanwhile neither repeats nor hides other items.
+// are unique and not empty, and the token of the next page. A token names the last item
+// of its page, so that what comes and goes meanwhile neither repeats nor hides other
+// items.
 func paginate[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 || size > maxPage {
 		return nil, "", errs.New(errs.InvalidArgument, "page_size: %d is outside 0 to %d", size, maxPage)
