@@ -37,6 +37,7 @@ type Conn struct {
 	spareOut, spareC []byte
 	base             uint64
 	writing          bool
+	gather           bool // others may be about to write
 	writeDeadline    time.Time
 	// space is closed when the queue has shrunk or credit has come; nil while nobody waits.
 	space      chan struct{}
@@ -66,6 +67,8 @@ type Conn struct {
 	assembly    atomic.Int64 // bytes of incomplete bodies held
 	recv        window
 	control     []byte
+	ready       *inbound // admitted, and not yet given to a goroutine
+	answered    bool     // a caller was woken since the last read
 }
 
 func newConn(nc net.Conn, opt Options, dialer bool) *Conn {
@@ -118,6 +121,7 @@ func (c *Conn) lead() bool {
 		return false
 	}
 	c.writing = true
+	c.gather = len(c.calls)+c.running > 1
 	return true
 }
 
@@ -125,9 +129,13 @@ func (c *Conn) lead() bool {
 // so that no caller writes for others for long. It ends with the queue or the Conn.
 func (c *Conn) flush(rounds int) {
 	for i := 0; ; i++ {
-		// Whoever is about to queue something gets the chance to share the write.
-		runtime.Gosched()
 		c.mu.Lock()
+		if i > 0 || c.gather {
+			// Whoever is about to queue something gets the chance to share the write.
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
+		}
 		if c.err != nil || len(c.out) == 0 && len(c.ctl) == 0 {
 			c.writing = false
 			c.checkQuiet()

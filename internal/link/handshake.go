@@ -29,7 +29,7 @@ func Accept(nc net.Conn, opt Options) (*Conn, error) {
 		return nil, err
 	}
 	c := newConn(nc, opt, false)
-	go c.read()
+	c.dispatch(nil)
 	return c, nil
 }
 
@@ -83,6 +83,6 @@ func Dial(ctx context.Context, nc net.Conn, opt Options) (*Conn, error) {
 		return nil, protocolError("the acceptor's settings: %v", err)
 	}
 	_ = nc.SetReadDeadline(time.Time{})
-	go c.read()
+	c.dispatch(nil)
 	return c, nil
 }

@@ -2,10 +2,10 @@
 // interned names, windows, cancellation and orderly ends. It never dials, never looks
 // at certificates and never retries; what outlives a connection is in package session.
 //
-// Each Conn has one reader goroutine, which runs until the connection ends and never
-// runs the code of a user. There is no writer goroutine: whoever queues a frame while
-// nobody writes becomes the writer. Handlers run on goroutines of the Conn that are
-// reused and end with it. The document is docs/reference/link-protocol.md.
+// A Conn has goroutines of its own, which are reused and end with it. One of them is the
+// reader; the others run handlers, and the reader becomes one of those after handing its
+// role on. There is no writer goroutine: whoever queues a frame while nobody writes
+// becomes the writer. The document is docs/reference/link-protocol.md.
 package link
 
 import (

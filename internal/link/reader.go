@@ -5,17 +5,33 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"runtime"
 	"time"
 
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/message"
 )
 
-// read takes in frames until the connection ends. It is the one reader.
-func (c *Conn) read() {
+// read takes in frames. One goroutine at a time is the reader: when the last frame that
+// has arrived begins a call, the reader hands its role to another goroutine and runs the
+// handler itself, so that no call waits for a goroutine to wake. It returns that call,
+// or nil when the connection has ended.
+func (c *Conn) read() (last *inbound) {
 	for {
 		if !c.in.buffered() {
+			if in := c.ready; in != nil {
+				c.ready = nil
+				return in
+			}
+			if c.answered {
+				// Those who wait for what has arrived go first.
+				c.answered = false
+				runtime.Gosched()
+			}
 			c.lastRead.Store(c.opt.Clock.Now().UnixNano())
+		} else if in := c.ready; in != nil {
+			c.ready = nil
+			c.dispatch(in)
 		}
 		h, p, err := c.in.next()
 		if err == nil {
@@ -28,10 +44,10 @@ func (c *Conn) read() {
 		if errors.As(err, &e) {
 			c.opt.Log.Warn("closing a connection", "remote", c.nc.RemoteAddr().String(), "error", e)
 			c.Close(e)
-			return
+			return nil
 		}
 		c.fail(lost(err))
-		return
+		return nil
 	}
 }
 
@@ -306,6 +322,7 @@ func (c *Conn) receiveReply(h header, p []byte) error {
 	r.Body = append(out.body, body...)
 	out.reply = r
 	out.done <- struct{}{}
+	c.answered = true
 	return nil
 }
 

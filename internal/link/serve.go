@@ -23,7 +23,8 @@ type inbound struct {
 	gone     bool // cancelled: the other end waits for no answer
 }
 
-// worker is a goroutine that runs handlers, one after another.
+// worker is a goroutine that runs handlers, one after another. A nil call makes it the
+// reader.
 type worker struct{ work chan *inbound }
 
 // admit takes in a call whose body is whole, or refuses it. Called by the reader.
@@ -39,8 +40,8 @@ func (c *Conn) admit(in *inbound) {
 		return
 	case c.running < c.opt.MaxInbound:
 		c.running++
-		c.start(in)
 		c.mu.Unlock()
+		c.ready = in
 	case len(c.waiting) < c.opt.MaxWaiting:
 		c.waiting = append(c.waiting, in)
 		c.mu.Unlock()
@@ -50,21 +51,30 @@ func (c *Conn) admit(in *inbound) {
 	}
 }
 
-// start gives in to a goroutine, with mu held.
-func (c *Conn) start(in *inbound) {
+// dispatch gives a call, or the role of the reader, to a goroutine.
+func (c *Conn) dispatch(in *inbound) {
+	c.mu.Lock()
+	var w *worker
 	if n := len(c.idle); n > 0 {
-		w := c.idle[n-1]
+		w = c.idle[n-1]
 		c.idle = c.idle[:n-1]
-		w.work <- in
-		return
 	}
-	w := &worker{work: make(chan *inbound, 1)}
+	c.mu.Unlock()
+	if w == nil {
+		w = &worker{work: make(chan *inbound, 1)}
+		go c.work(w)
+	}
 	w.work <- in
-	go c.work(w)
 }
 
 func (c *Conn) work(w *worker) {
 	for in := range w.work {
+		if in == nil {
+			if in = c.read(); in == nil {
+				return // the connection has ended
+			}
+			c.dispatch(nil)
+		}
 		for in != nil {
 			c.run(in)
 			in = c.finish(in, w)
