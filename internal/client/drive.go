@@ -252,8 +252,9 @@ func (s *Session) serve(p *port) error {
 					s.opt.Events.Warnings(w)
 				}
 			case *telfordv1.ServerMessage_Watch:
-				s.update(v.Watch)
-				seen = true
+				if s.update(p, v.Watch) {
+					seen = true
+				}
 			case *telfordv1.ServerMessage_Drain:
 				// Not dropped: what runs finishes on this connection.
 				return s.drained(p, v.Drain)
@@ -352,7 +353,7 @@ func (s *Session) rest(p *port) error {
 		select {
 		case m := <-p.mail:
 			if w, ok := m.GetMessage().(*telfordv1.ServerMessage_Watch); ok {
-				s.update(w.Watch)
+				s.update(p, w.Watch)
 				continue
 			}
 			if err := s.handle(p, m); err != nil {
@@ -391,11 +392,16 @@ func (s *Session) revoked(r *telfordv1.Revocation) {
 	s.opt.Trust.Revoke(r.GetSnapshot(), r.GetKeys(), qualify(s.opt.Trust.Identity().Namespace, r.GetInstances()))
 }
 
-// update takes in a step of the watch.
-func (s *Session) update(u *telfordv1.WatchUpdate) {
-	if gone := s.opt.View.Apply(catalogpb.UpdateFromProto(u)); len(gone) > 0 {
+// update takes in a step of the watch, and reports false while it lacks its last part.
+func (s *Session) update(p *port, u *telfordv1.WatchUpdate) bool {
+	whole := p.parts.Add(catalogpb.UpdateFromProto(u))
+	if whole == nil {
+		return false
+	}
+	if gone := s.opt.View.Apply(whole); len(gone) > 0 {
 		s.opt.Events.Gone(gone)
 	}
+	return true
 }
 
 func (s *Session) markReady() {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	telfordv1 "telford.dev/telford/api/telford/v1"
+	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/internal/link"
@@ -32,6 +33,8 @@ type port struct {
 	ack   *telfordv1.HelloAck
 	// notAfter is when the runtime closes the connection.
 	notAfter time.Time
+	// parts is the watch on this connection, of the goroutine that drives the session.
+	parts catalog.Parts
 }
 
 // connect opens a connection and says Hello; token resumes or hands over the session.
