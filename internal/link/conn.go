@@ -68,7 +68,7 @@ type Conn struct {
 	recv        window
 	control     []byte
 	ready       *inbound // admitted, and not yet given to a goroutine
-	answered    bool     // a caller was woken since the last read
+	answered    bool     // the one caller was woken since the last read
 }
 
 func newConn(nc net.Conn, opt Options, dialer bool) *Conn {
@@ -130,11 +130,16 @@ func (c *Conn) lead() bool {
 func (c *Conn) flush(rounds int) {
 	for i := 0; ; i++ {
 		c.mu.Lock()
-		if i > 0 || c.gather {
-			// Whoever is about to queue something gets the chance to share the write.
+		// Whoever is about to queue something gets the chance to share the write: a
+		// system call costs more than several turns of the scheduler.
+		for turns := 0; c.gather && turns < maxTurns; turns++ {
+			before := len(c.out)
 			c.mu.Unlock()
 			runtime.Gosched()
 			c.mu.Lock()
+			if len(c.out) == before {
+				break
+			}
 		}
 		if c.err != nil || len(c.out) == 0 && len(c.ctl) == 0 {
 			c.writing = false

@@ -49,6 +49,9 @@ const (
 	// closed; it is noticed within twice the time.
 	writeStall = 10 * time.Second
 
+	// maxTurns is how often a writer lets others queue more before it writes.
+	maxTurns = 4
+
 	defaultInbound = 256
 	maxIdleWorkers = 128
 )

@@ -12,16 +12,19 @@ import (
 	"telford.dev/telford/internal/message"
 )
 
-// read takes in frames. One goroutine at a time is the reader: when the last frame that
-// has arrived begins a call, the reader hands its role to another goroutine and runs the
-// handler itself, so that no call waits for a goroutine to wake. It returns that call,
-// or nil when the connection has ended.
-func (c *Conn) read() (last *inbound) {
+// read takes in frames. One goroutine at a time is the reader: on a connection that is
+// otherwise quiet it hands its role to another goroutine and runs the handler of a call
+// itself, which therefore does not wait for a goroutine to wake. It returns that call, or
+// nil when the connection has ended.
+func (c *Conn) read() (alone *inbound) {
 	for {
 		if !c.in.buffered() {
 			if in := c.ready; in != nil {
 				c.ready = nil
-				return in
+				if c.quietNow() {
+					return in
+				}
+				c.dispatch(in)
 			}
 			if c.answered {
 				// Those who wait for what has arrived go first.
@@ -49,6 +52,13 @@ func (c *Conn) read() (last *inbound) {
 		c.fail(lost(err))
 		return nil
 	}
+}
+
+// quietNow reports whether nothing but one inbound call is under way.
+func (c *Conn) quietNow() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running <= 1 && len(c.calls) == 0
 }
 
 func (c *Conn) receive(h header, p []byte) error {
@@ -311,6 +321,7 @@ func (c *Conn) receiveReply(h header, p []byte) error {
 		delete(c.calls, h.stream)
 		c.checkQuiet()
 	}
+	c.answered = len(c.calls) == 0
 	c.mu.Unlock()
 	switch {
 	case out == nil:
@@ -322,7 +333,6 @@ func (c *Conn) receiveReply(h header, p []byte) error {
 	r.Body = append(out.body, body...)
 	out.reply = r
 	out.done <- struct{}{}
-	c.answered = true
 	return nil
 }
 
