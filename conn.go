@@ -274,7 +274,7 @@ func (o *outbound) credentials(ctx context.Context, service, method string, cred
 		if s, ok := status.FromError(err); ok {
 			return s.Err()
 		}
-		return status.Errorf(codes.Unauthenticated, "transport: per-RPC creds failed due to error: %v", err)
+		return status.Errorf(codes.Internal, "transport: per-RPC creds failed due to error: %v", err)
 	}
 	for k, v := range md {
 		o.set.headers = append(o.set.headers[:len(o.set.headers):len(o.set.headers)], message.Pair{Key: strings.ToLower(k), Value: []byte(v)})

@@ -9,10 +9,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -174,9 +174,6 @@ func (w *world) describe(s *Service) *catalog.Instance {
 	return &catalog.Instance{Namespace: "default", ID: s.Identity().Instance, Declaration: *d, Reachable: true, Registered: time.Now(), Revision: 1}
 }
 
-// logTo returns a logger that writes to buf.
-func logTo(buf *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(buf, nil)) }
-
 type echoReq struct {
 	Text string `json:"text"`
 	N    int    `json:"n,omitempty"`
@@ -184,4 +181,22 @@ type echoReq struct {
 
 type echoResp struct {
 	Text string `json:"text"`
+}
+
+// syncBuffer is a buffer that a logger and a test share.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
