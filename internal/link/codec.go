@@ -32,17 +32,17 @@ const (
 // appendCall appends the DEFINE frames that call needs and its OPEN frame up to, but
 // without, the body; the caller appends the body and calls setLength with at.
 func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, timeout time.Duration) (_ []byte, at int) {
-	b, _, _ = names.define(b, call.Method)
-	b, _, _ = names.define(b, call.Service)
+	b = names.define(b, call.Method)
+	b = names.define(b, call.Service)
 	for i := range call.Headers {
-		b, _, _ = names.define(b, call.Headers[i].Key)
+		b = names.define(b, call.Headers[i].Key)
 	}
 	for _, n := range call.Chain {
-		b, _, _ = names.define(b, n)
+		b = names.define(b, n)
 	}
 	if call.Caller.Service != "" {
-		b, _, _ = names.define(b, call.Caller.Namespace)
-		b, _, _ = names.define(b, call.Caller.Service)
+		b = names.define(b, call.Caller.Namespace)
+		b = names.define(b, call.Caller.Service)
 	}
 	at = len(b)
 	b = appendHeader(b, frameOpen, 0, stream, 0)
@@ -248,10 +248,10 @@ const (
 // appendReply appends the DEFINE frames and the REPLY frame up to the body.
 func appendReply(b []byte, names *nameWriter, stream uint64, r *message.Reply) (_ []byte, at int) {
 	for i := range r.Headers {
-		b, _, _ = names.define(b, r.Headers[i].Key)
+		b = names.define(b, r.Headers[i].Key)
 	}
 	for i := range r.Trailers {
-		b, _, _ = names.define(b, r.Trailers[i].Key)
+		b = names.define(b, r.Trailers[i].Key)
 	}
 	at = len(b)
 	b = appendHeader(b, frameReply, 0, stream, 0)

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -80,7 +81,7 @@ func TestNoCreditIsLost(t *testing.T) {
 					if b, err := s.Recv(); err != nil || len(b) != n {
 						rt.Errorf("a message of %d bytes: %d, %v", n, len(b), err)
 					}
-					if _, err := s.Recv(); err != io.EOF {
+					if _, err := s.Recv(); !errors.Is(err, io.EOF) {
 						rt.Errorf("the stream ended with %v", err)
 					}
 				}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 
@@ -106,7 +107,7 @@ func (f *frameReader) next() (header, []byte, error) {
 		return h, nil, protocolError("a frame of %d bytes is over the limit of %d", h.length, MaxFrame)
 	}
 	if err := f.fill(headerLen + h.length); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return h, nil, err
@@ -133,7 +134,7 @@ func (f *frameReader) fill(n int) error {
 		m, err := f.nc.Read(f.buf[f.w:])
 		f.w += m
 		if err != nil && f.w < n {
-			if err == io.EOF && f.w > 0 {
+			if errors.Is(err, io.EOF) && f.w > 0 {
 				return io.ErrUnexpectedEOF
 			}
 			return err

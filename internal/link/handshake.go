@@ -83,6 +83,6 @@ func Dial(ctx context.Context, nc net.Conn, opt Options) (*Conn, error) {
 		return nil, protocolError("the acceptor's settings: %v", err)
 	}
 	_ = nc.SetReadDeadline(time.Time{})
-	c.dispatch(nil)
+	c.dispatch(nil) //nolint:contextcheck // inbound calls have contexts of their own, not the dialer's
 	return c, nil
 }

@@ -103,7 +103,7 @@ func TestBodiesOfEverySize(t *testing.T) {
 				t.Fatalf("message %d of %d bytes: %d bytes, %v", i, n, len(got), err)
 			}
 		}
-		if _, err := s.Recv(); err != io.EOF {
+		if _, err := s.Recv(); !errors.Is(err, io.EOF) {
 			t.Fatalf("the stream ended with %v", err)
 		}
 	}

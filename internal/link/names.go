@@ -9,24 +9,24 @@ type nameWriter struct {
 	bytes int
 }
 
-// define returns the number of s, appending a DEFINE frame to b when the other end
-// does not know it yet. ok is false when the table is full.
-func (n *nameWriter) define(b []byte, s string) (_ []byte, id uint16, ok bool) {
-	if id, ok := n.ids[s]; ok {
-		return b, id, true
+// define appends a DEFINE frame for s to b when the other end does not know it yet and
+// the table has room.
+func (n *nameWriter) define(b []byte, s string) []byte {
+	if _, ok := n.ids[s]; ok {
+		return b
 	}
 	if len(n.ids) >= maxNames || n.bytes+len(s) > maxNameBytes || len(s) == 0 {
-		return b, 0, false
+		return b
 	}
 	if n.ids == nil {
 		n.ids = make(map[string]uint16)
 	}
-	id = uint16(len(n.ids))
+	id := uint16(len(n.ids))
 	n.ids[s] = id
 	n.bytes += len(s)
 	b = appendHeader(b, frameDefine, 0, 0, 2+len(s))
 	b = binary.BigEndian.AppendUint16(b, id)
-	return append(b, s...), id, true
+	return append(b, s...)
 }
 
 // nameReader is the receiving half.

@@ -171,16 +171,12 @@ func (c *Conn) receiveOpen(h header, p []byte) error {
 		return err
 	}
 	more := h.flags&flagMore != 0
-	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		return nil
-	}
 	in.admitted = !more
 	if more {
 		in.recv = newWindow(StreamWindow)
 		in.recv.arrive(len(in.body))
 	}
+	c.mu.Lock()
 	c.inbound[in.id] = in
 	c.mu.Unlock()
 	if !more {
@@ -292,15 +288,15 @@ func (c *Conn) receiveAnswer(stream uint64, p []byte, more bool) error {
 }
 
 // collect adds a piece of a large answer and returns the credit to give back.
-func (out *call) collect(p []byte) (give int, err error) {
-	if !out.recv.arrive(len(p)) {
-		return 0, protocolError("stream %d sent more than its window", out.id)
+func (p *call) collect(b []byte) (give int, err error) {
+	if !p.recv.arrive(len(b)) {
+		return 0, protocolError("stream %d sent more than its window", p.id)
 	}
-	if len(out.body)+len(p) > message.MaxPayload {
-		return 0, protocolError("the answer of stream %d is over the limit of %d bytes", out.id, message.MaxPayload)
+	if len(p.body)+len(b) > message.MaxPayload {
+		return 0, protocolError("the answer of stream %d is over the limit of %d bytes", p.id, message.MaxPayload)
 	}
-	out.body = append(out.body, p...)
-	return out.recv.consume(len(p), time.Now, 0), nil
+	p.body = append(p.body, b...)
+	return p.recv.consume(len(b), time.Now, 0), nil
 }
 
 func (c *Conn) receiveReply(h header, p []byte) error {

@@ -270,7 +270,7 @@ func (s *sender) SendHeaders(pairs []message.Pair) error {
 		return errs.New(errs.Canceled, "the receiver of the stream is gone")
 	}
 	for i := range pairs {
-		c.out, _, _ = c.names.define(c.out, pairs[i].Key)
+		c.out = c.names.define(c.out, pairs[i].Key)
 	}
 	at := len(c.out)
 	c.out = appendHeader(c.out, frameHeaders, 0, s.in.id, 0)

@@ -33,7 +33,7 @@ func (h inbound) HandleCall(ctx context.Context, call *message.Call) *message.Re
 		case <-ex.done:
 			return ex.reply
 		case <-ctx.Done():
-			cancelCall(ex.ctx)
+			cancelCall(ex.ctx) //nolint:contextcheck // the run that is under way is ended, not a new one begun
 			return &message.Reply{Err: errs.From(ctx.Err())}
 		}
 	}

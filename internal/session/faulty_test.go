@@ -228,9 +228,9 @@ func TestExactlyOneAnswerOverFaultyConnections(t *testing.T) {
 						case err != nil:
 							failures.Store(id, err)
 						case method == "fail" && (r.Err == nil || r.Err.Message != id):
-							failures.Store(id, fmt.Errorf("want its failure, got %v", r.Err))
+							failures.Store(id, fmt.Sprintf("want its failure, got %v", r.Err))
 						case method == "echo" && (r.Err != nil || string(r.Body) != "re:"+body):
-							failures.Store(id, fmt.Errorf("another answer: %v, %d bytes", r.Err, len(r.Body)))
+							failures.Store(id, fmt.Sprintf("another answer: %v, %d bytes", r.Err, len(r.Body)))
 						}
 					}
 				})

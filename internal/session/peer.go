@@ -376,62 +376,67 @@ func withoutDeadline(m *message.Call) *message.Call {
 
 // begin waits for a transport and gives the call a number if it has none.
 func (p *Peer) begin(ctx context.Context, call *message.Call, cmd **command) (Transport, *errs.Error) {
-	p.mu.Lock()
 	for {
-		c := *cmd
-		if c != nil && c.err != nil {
-			if c.maybe {
-				defer p.mu.Unlock()
-				return nil, c.err
-			}
-			// No connection ever carried it: it may start in the next session.
-			*cmd, c = nil, nil
+		t, changed, failed := p.offer(call, cmd)
+		if t != nil || failed != nil {
+			return t, failed
 		}
-		switch {
-		case p.closed != nil && c != nil && c.maybe:
-			defer p.mu.Unlock()
-			return nil, p.closed
-		case p.closed != nil:
-			defer p.mu.Unlock()
-			return nil, p.closed.Unstarted()
-		case p.transport != nil && c != nil:
-			defer p.mu.Unlock()
-			return p.transport, nil
-		case p.transport != nil:
-			defer p.mu.Unlock()
-			p.lastSent++
-			call.Seq = p.lastSent
-			*cmd = &command{sent: p.opt.Clock.Now()}
-			p.commands[call.Seq] = *cmd
-			return p.transport, nil
-		case p.opt.NoWait && c == nil:
-			defer p.mu.Unlock()
-			return nil, p.cut(errs.Unavailable, call).Unstarted()
+		if err := wait(ctx, call.Deadline, changed); err != nil {
+			return nil, p.giveUp(call, *cmd, errs.CodeOf(err))
 		}
-		changed := p.changed
-		p.mu.Unlock()
-		err := wait(ctx, call.Deadline, changed)
-		p.mu.Lock()
-		if err == nil {
-			continue
-		}
-		defer p.mu.Unlock()
-		if c == nil {
-			return nil, p.cut(errs.CodeOf(err), call).Unstarted()
-		}
-		if p.commands[call.Seq] == c {
-			delete(p.commands, call.Seq)
-			p.settle(call.Seq, nil)
-			if c.maybe && len(p.cancels) < maxQueued {
-				p.cancels = append(p.cancels, call.Seq)
-			}
-		}
-		e := p.cut(errs.CodeOf(err), call)
-		if !c.maybe {
-			e = e.Unstarted()
-		}
-		return nil, e
 	}
+}
+
+// offer returns the transport to send the call on, or what to wait for, or why it has
+// failed.
+func (p *Peer) offer(call *message.Call, cmd **command) (Transport, <-chan struct{}, *errs.Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := *cmd
+	if c != nil && c.err != nil {
+		if c.maybe {
+			return nil, nil, c.err
+		}
+		// No connection ever carried it: it may start in the next session.
+		*cmd, c = nil, nil
+	}
+	switch {
+	case p.closed != nil && c != nil && c.maybe:
+		return nil, nil, p.closed
+	case p.closed != nil:
+		return nil, nil, p.closed.Unstarted()
+	case p.transport == nil && p.opt.NoWait && c == nil:
+		return nil, nil, p.cut(errs.Unavailable, call).Unstarted()
+	case p.transport == nil:
+		return nil, p.changed, nil
+	case c == nil:
+		p.lastSent++
+		call.Seq = p.lastSent
+		*cmd = &command{sent: p.opt.Clock.Now()}
+		p.commands[call.Seq] = *cmd
+	}
+	return p.transport, nil, nil
+}
+
+// giveUp takes a call off the books whose time has passed while the session was cut.
+func (p *Peer) giveUp(call *message.Call, c *command, code errs.Code) *errs.Error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.cut(code, call)
+	if c == nil {
+		return e.Unstarted()
+	}
+	if p.commands[call.Seq] == c {
+		delete(p.commands, call.Seq)
+		p.settle(call.Seq, nil)
+		if c.maybe && len(p.cancels) < maxQueued {
+			p.cancels = append(p.cancels, call.Seq)
+		}
+	}
+	if !c.maybe {
+		e = e.Unstarted()
+	}
+	return e
 }
 
 // wait waits for changed, for the end of ctx, or for the deadline.
