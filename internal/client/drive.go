@@ -148,6 +148,7 @@ func (s *Session) adoptPort(p *port) {
 	replayed, reconciled := s.peer.Attach(p.conn, session.Position{
 		Floor: ack.GetReceivedFloor(), Above: ack.GetReceivedAbove(), LastSent: ack.GetLastSent(),
 	}, ack.GetResumed() || ack.GetHandover())
+	close(p.adopted)
 	s.move(session.Welcomed)
 	s.setUp(true)
 	s.opt.Log.Info("connected to the runtime", "server", s.opt.Server, "session", ack.GetSessionId(), "instance", ack.GetInstance(),

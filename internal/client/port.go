@@ -30,11 +30,20 @@ type port struct {
 	mail chan *telfordv1.ServerMessage
 	// fault is why this end gives the connection up.
 	fault chan error
-	ack   *telfordv1.HelloAck
+	// dialed is closed once conn is set, adopted once the connection carries the session.
+	dialed, adopted chan struct{}
+	ack             *telfordv1.HelloAck
 	// notAfter is when the runtime closes the connection.
 	notAfter time.Time
 	// parts is the watch on this connection, of the goroutine that drives the session.
 	parts catalog.Parts
+}
+
+func newPort(s *Session) *port {
+	return &port{
+		s: s, mail: make(chan *telfordv1.ServerMessage, maxMail), fault: make(chan error, 1),
+		dialed: make(chan struct{}), adopted: make(chan struct{}), notAfter: s.opt.Trust.Identity().NotAfter,
+	}
 }
 
 // connect opens a connection and says Hello; token resumes or hands over the session.
@@ -50,18 +59,19 @@ func (s *Session) connect(ctx context.Context, token string) (*port, error) {
 		_ = raw.Close() // the handshake says why
 		return nil, handshakeError(s.opt.Server, err)
 	}
-	p := &port{s: s, mail: make(chan *telfordv1.ServerMessage, maxMail), fault: make(chan error, 1), notAfter: s.opt.Trust.Identity().NotAfter}
+	p := newPort(s)
 	if cs := nc.ConnectionState(); cs.NegotiatedProtocol != link.ALPN {
 		_ = nc.Close() // nothing was said on it
 		return nil, errs.New(errs.FailedPrecondition, "%s does not speak %s; is it the gRPC address of a Telford runtime?", s.opt.Server, link.ALPN)
 	}
 	p.conn, err = link.Dial(ctx, nc, link.Options{
-		Handler: s.peer.Handler(), Control: p.control, KeepRunning: true,
+		Handler: gate{p, s.peer.Handler()}, Control: p.control, KeepRunning: true,
 		MaxInbound: session.MaxPermits * 2, Clock: s.opt.Clock, Log: s.opt.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	close(p.dialed)
 	if err := p.hello(ctx, token); err != nil {
 		p.conn.Close(err)
 		return nil, err
