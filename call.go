@@ -114,12 +114,6 @@ func (s *Service) unary(ctx context.Context, v *invoke.Invoker, r *invoke.Route,
 		*o.set.peer = *o.Conn.Peer()
 	}
 	if err != nil {
-		if o.Conn == nil && reply == nil {
-			// Somebody may still be reading the body of a call that was given up on its
-			// way through the runtime: leave it to the collector.
-			o.buf = nil
-			return nil, callError(err, service, method)
-		}
 		o.free()
 		return nil, callError(err, service, method)
 	}

@@ -17,6 +17,7 @@ import (
 	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/contract"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/grpcmeta"
 	"telford.dev/telford/internal/invoke"
 	"telford.dev/telford/internal/message"
 )
@@ -209,16 +210,25 @@ func (c *conn) plainStream(ctx context.Context, desc *grpc.StreamDesc, method st
 			plain = append(plain, opt)
 		}
 	}
-	for _, p := range o.set.headers {
-		ctx = metadata.AppendToOutgoingContext(ctx, p.Key, string(p.Value))
+	md, _ := metadata.FromOutgoingContext(ctx)
+	if md == nil {
+		md = metadata.MD{}
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, "telford-request-id", o.RequestID)
+	for _, p := range o.set.headers {
+		md.Append(p.Key, string(p.Value))
+	}
+	grpcmeta.Write(md, &o.Call.Call)
+	ctx = metadata.NewOutgoingContext(ctx, md)
 	if !o.Deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, o.Deadline)
-		context.AfterFunc(ctx, cancel)
+		context.AfterFunc(ctx, cancel) // the stream outlives this function
 	}
-	return cc.NewStream(ctx, desc, method, plain...)
+	st, err := cc.NewStream(ctx, desc, method, plain...)
+	if o.span != nil {
+		endSpan(o.span, err) // the stream is the user's from here on
+	}
+	return st, err
 }
 
 // applyGRPC takes in the options of a generated client's call.

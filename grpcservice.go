@@ -143,26 +143,32 @@ func (s *Service) addDescriptors(files ...protoreflect.FileDescriptor) {
 // registered services only, with the same checks and the same interceptors.
 func (s *Service) newGRPCServer() *grpc.Server {
 	unary := append([]grpc.UnaryServerInterceptor{
-		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
-			leave, refused := s.table.Enter(ctx, plainCaller(ctx))
+		func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
+			caller := plainCaller(ctx)
+			leave, refused := s.table.Enter(ctx, caller)
 			if refused != nil {
 				return nil, errpb.ToGRPC(refused).Err()
 			}
 			defer leave()
+			c := s.table.Plain(ctx, caller, info.FullMethod)
+			defer func() { c.End(err) }()
 			defer s.table.Recover(ctx, &err)
-			out, err = next(ctx, req)
+			out, err = next(c, req)
 			return out, plainError(err)
 		},
 	}, s.chain.Unary...)
 	stream := append([]grpc.StreamServerInterceptor{
-		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-			leave, refused := s.table.Enter(ss.Context(), plainCaller(ss.Context()))
+		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+			caller := plainCaller(ss.Context())
+			leave, refused := s.table.Enter(ss.Context(), caller)
 			if refused != nil {
 				return errpb.ToGRPC(refused).Err()
 			}
 			defer leave()
+			c := s.table.Plain(ss.Context(), caller, info.FullMethod)
+			defer func() { c.End(err) }()
 			defer s.table.Recover(ss.Context(), &err)
-			return plainError(next(srv, ss))
+			return plainError(next(srv, &plainStream{ss, c}))
 		},
 	}, s.chain.Stream...)
 	return grpc.NewServer(
@@ -170,6 +176,15 @@ func (s *Service) newGRPCServer() *grpc.Server {
 		grpc.MaxRecvMsgSize(message.MaxPayload), grpc.MaxSendMsgSize(message.MaxPayload), grpc.WaitForHandlers(true),
 	)
 }
+
+// plainStream is a plain gRPC stream with the context of a Telford call.
+type plainStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (p *plainStream) Context() context.Context { return p.ctx }
 
 // plainCaller is the caller of a plain gRPC call, by its certificate.
 func plainCaller(ctx context.Context) message.Caller {

@@ -48,7 +48,7 @@ type Warning struct{ Declaration, Value, Side, Reason string }
 
 // OnConnected has f called for each Connected. Callbacks run one after another on a
 // goroutine of the service, in the order of what happened; one that waits holds up the
-// others, and nothing else.
+// others, and nothing else. A callback may call Stop.
 func (s *Service) OnConnected(f func(Connected)) { onEvent(s.events, &s.events.connected, f) }
 
 // OnReconnecting has f called for each Reconnecting; see OnConnected.
@@ -71,7 +71,6 @@ const maxEvents = 1024
 // notifier runs callbacks in order on one goroutine.
 type notifier struct {
 	log *slog.Logger
-	wg  sync.WaitGroup
 
 	mu           sync.Mutex
 	connected    []func(Connected)
@@ -80,10 +79,29 @@ type notifier struct {
 	disconnected []func(Disconnected)
 	warning      []func(Warning)
 	queue        []func()
-	running      bool
+	idle         chan struct{} // closed when the queue is worked off; nil while it is
 }
 
 func newNotifier(log *slog.Logger) *notifier { return &notifier{log: log} }
+
+// callbackTime is how long Stop waits for callbacks, one of which may have called it.
+const callbackTime = time.Second
+
+// settle waits until the callbacks have run, for a while.
+func (n *notifier) settle() {
+	n.mu.Lock()
+	idle := n.idle
+	n.mu.Unlock()
+	if idle == nil {
+		return
+	}
+	t := time.NewTimer(callbackTime)
+	defer t.Stop()
+	select {
+	case <-idle:
+	case <-t.C:
+	}
+}
 
 func onEvent[T any](n *notifier, list *[]func(T), f func(T)) {
 	if f == nil {
@@ -104,9 +122,9 @@ func emit[T any](n *notifier, list *[]func(T), event T) {
 		}
 		n.queue = append(n.queue, func() { f(event) })
 	}
-	if len(n.queue) > 0 && !n.running {
-		n.running = true
-		n.wg.Go(n.run)
+	if len(n.queue) > 0 && n.idle == nil {
+		n.idle = make(chan struct{})
+		go n.run() // ends with the queue, which settle waits for
 	}
 }
 
@@ -115,7 +133,8 @@ func (n *notifier) run() {
 	for {
 		n.mu.Lock()
 		if len(n.queue) == 0 {
-			n.running = false
+			close(n.idle)
+			n.idle = nil
 			n.mu.Unlock()
 			return
 		}

@@ -96,7 +96,8 @@ func (s *Service) release() {
 	} else {
 		s.grpcServer.Stop()
 	}
-	s.events.wg.Wait()
+	s.closing.Wait()
+	s.events.settle()
 }
 
 // fenced ends a service whose instance id another process has: it must neither serve
@@ -105,12 +106,13 @@ func (s *Service) fenced() {
 	s.table.Drain()
 	s.invoker.Store(nil)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	listener := s.listener
-	if s.state < stateStopping {
-		s.state = stateStopped
+	if s.state >= stateStopping {
+		return // Stop closes everything
 	}
-	s.mu.Unlock()
-	s.events.wg.Go(func() {
+	s.state = stateStopped
+	s.closing.Go(func() {
 		if listener != nil {
 			listener.Close()
 		}

@@ -50,6 +50,7 @@ type Service struct {
 	// invoker makes outbound calls; nil unless the service runs.
 	invoker      atomic.Pointer[invoke.Invoker]
 	warnLoopback sync.Once
+	closing      sync.WaitGroup // what fencing closes
 
 	mu            sync.Mutex
 	state         lifeState

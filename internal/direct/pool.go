@@ -215,8 +215,11 @@ func (p *Pool) open(ctx context.Context, id string, t *target) (*Conn, error) {
 		return nil, unreachable(id, t.addr, errs.New(errs.FailedPrecondition, "it does not speak %s", link.ALPN))
 	}
 	lc, err := link.Dial(ctx, nc, link.Options{Clock: p.opt.Clock, Log: p.opt.Log})
-	if err != nil {
-		return nil, errs.From(err).In("sdk", "connect to instance "+id).Unstarted()
+	if e := errs.From(err); e != nil {
+		if e.Code == errs.DeadlineExceeded || e.Code == errs.Canceled {
+			e = unreachable(id, t.addr, err) // it was the time of the dial, not of a call
+		}
+		return nil, e.In("sdk", "connect to instance "+id).Unstarted()
 	}
 	c := &Conn{Conn: lc, state: *state}
 	if peer, ok := p.opt.Trust.Peer(*state); ok {

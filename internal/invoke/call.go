@@ -145,7 +145,7 @@ func (v *Invoker) direct(ctx context.Context, r *Route, c *Call) (*message.Reply
 	c.Method = known.method
 	var w way
 	for {
-		p, conn, err := v.pickPeer(ctx, known, &w)
+		p, conn, err := v.pickPeer(ctx, c.Deadline, known, &w)
 		if err != nil {
 			return nil, err
 		}

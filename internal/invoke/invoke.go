@@ -179,7 +179,7 @@ type way struct {
 
 // pickPeer picks an instance and its connection. It prefers those that are connected:
 // the others are dialed on the side.
-func (v *Invoker) pickPeer(ctx context.Context, known *resolved, w *way) (*direct.Peer, *direct.Conn, error) {
+func (v *Invoker) pickPeer(ctx context.Context, deadline time.Time, known *resolved, w *way) (*direct.Peer, *direct.Conn, error) {
 	for w.nTried < maxTried {
 		avoid := w.avoid[:w.nAvoid]
 		var trouble []*pick.Load
@@ -209,11 +209,11 @@ func (v *Invoker) pickPeer(ctx context.Context, known *resolved, w *way) (*direc
 			}
 		}
 		// Nobody is connected: wait for this one.
-		conn, err := p.Conn(ctx)
+		conn, err := waitConn(ctx, deadline, p)
 		if err == nil {
 			return p, conn, nil
 		}
-		if ctx.Err() != nil {
+		if code := errs.CodeOf(err); code == errs.DeadlineExceeded || code == errs.Canceled {
 			return nil, nil, err
 		}
 		w.try(p, err)
@@ -222,6 +222,16 @@ func (v *Invoker) pickPeer(ctx context.Context, known *resolved, w *way) (*direc
 		return nil, nil, errs.New(errs.NoInstance, "no instance is left to be asked").Unstarted()
 	}
 	return nil, nil, w.refusal
+}
+
+// waitConn waits for a connection until the deadline of the call.
+func waitConn(ctx context.Context, deadline time.Time, p *direct.Peer) (*direct.Conn, error) {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	return p.Conn(ctx)
 }
 
 // try notes that an instance has refused the call.

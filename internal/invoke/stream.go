@@ -74,7 +74,7 @@ func (s *Stream) openDirect() error {
 	}
 	s.call.Method = s.known.method
 	for {
-		p, conn, err := s.v.pickPeer(s.ctx, s.known, &s.way)
+		p, conn, err := s.v.pickPeer(s.ctx, s.call.Deadline, s.known, &s.way)
 		if err != nil {
 			return err
 		}
