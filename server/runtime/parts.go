@@ -116,11 +116,16 @@ func (r *Runtime) startRegistry(ctx context.Context) (err error) {
 	return r.built.registry.Start(ctx)
 }
 
+// returning is how long calls through a node that has started wait for instances that
+// were registered before: the SDK tries to connect at least this often.
+const returning = 30 * time.Second
+
 // startRouter builds what the doors share.
 func (r *Runtime) startRouter(context.Context) error {
 	b := &r.built
 	b.router = router.New(router.Config{
 		Index: b.registry, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.cfg.Clock, Log: r.part("router"),
+		Returning: returning,
 	})
 	b.gate = admit.New(b.authority, b.authority.Trust())
 	b.sessions = sessions.New(sessions.Config{

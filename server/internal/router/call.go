@@ -43,8 +43,10 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 	for {
 		e, err := p.pick(s, v)
 		if err != nil {
-			m.ended.count(err)
-			return nil, err
+			if s, e, err = p.pickOrWait(ctx); err != nil {
+				m.ended.count(err)
+				return nil, err
+			}
 		}
 		reply, err := r.deliver(ctx, deadline, e, req, m)
 		if err == nil {

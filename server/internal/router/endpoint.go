@@ -15,7 +15,8 @@ type endpoint struct {
 	key  endpointKey
 	load pick.Load
 	link atomic.Pointer[attachment]
-	refs int // views that list it; guarded by Router.mu
+	met  atomic.Bool // it has had a link
+	refs int         // views that list it; guarded by Router.mu
 }
 
 type attachment struct{ link message.Link }
@@ -48,7 +49,9 @@ func (r *Router) Attach(namespace, instance string, l message.Link) (detach func
 	e.load.SetLimit(limit)
 	e.link.Store(a)
 	e.load.SetAway(false)
+	e.met.Store(true)
 	r.mu.Unlock()
+	r.announce()
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()

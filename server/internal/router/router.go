@@ -70,6 +70,9 @@ type Config struct {
 	Log            *slog.Logger
 	// Rand returns 64 evenly distributed bits. It is called by many goroutines at once.
 	Rand func() uint64
+	// Returning is how long from New on calls wait for instances that are registered and
+	// have not had a link here: those of a runtime that was restarted. 0: not at all.
+	Returning time.Duration
 	// Transcoder turns bodies from one content type into another; nil means a new one.
 	Transcoder *transcode.Transcoder
 }
@@ -85,6 +88,8 @@ type Router struct {
 	rand       func() uint64
 	transcoder *transcode.Transcoder
 	epoch      time.Time // the zero of the scale on which instances started
+	returnBy   time.Time
+	attached   atomic.Pointer[chan struct{}] // closed and replaced with each link
 
 	mu        sync.Mutex // guards changes of what follows; readers take no lock
 	endpoints map[endpointKey]*endpoint
@@ -113,6 +118,9 @@ func New(c Config) *Router {
 		index: c.Index, zone: c.Zone, locality: c.Locality, clock: c.Clock, log: c.Log, rand: c.Rand,
 		transcoder: c.Transcoder, epoch: c.Clock.Now(), endpoints: make(map[endpointKey]*endpoint),
 	}
+	r.returnBy = r.epoch.Add(c.Returning)
+	attached := make(chan struct{})
+	r.attached.Store(&attached)
 	r.memory, _ = c.Index.(Memory)
 	r.services.Store(&map[serviceKey]*service{})
 	r.locals.Store(&localTable{})

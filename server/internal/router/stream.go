@@ -72,7 +72,9 @@ func (s *stream) open(ctx context.Context) *errs.Error {
 		svc, v := r.current(s.key)
 		e, err := s.pick(svc, v)
 		if err != nil {
-			return err
+			if _, e, err = s.pickOrWait(ctx); err != nil {
+				return err
+			}
 		}
 		if err = s.openOn(ctx, e); err == nil {
 			return nil

@@ -1,0 +1,67 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"telford.dev/telford/internal/errs"
+)
+
+// look is how often a call that waits for an instance looks again by itself: one that
+// comes back in another guise is not announced.
+const look = 100 * time.Millisecond
+
+// announce wakes the calls that wait for an instance to come back.
+func (r *Router) announce() {
+	next := make(chan struct{})
+	close(*r.attached.Swap(&next))
+}
+
+// pickOrWait is pick for a router that has just begun: when all that stands in the way is
+// that instances known from before have no link yet, it waits until one has, at most
+// until the end of ctx or of the time that they are given.
+func (p *picking) pickOrWait(ctx context.Context) (*service, *entry, *errs.Error) {
+	r := p.router
+	for {
+		attached := *r.attached.Load()
+		s, v := r.current(p.key)
+		e, err := p.pick(s, v)
+		if err == nil {
+			return s, e, nil
+		}
+		left := r.returnBy.Sub(r.clock.Now())
+		if left <= 0 || !p.returning(v) {
+			return s, nil, err
+		}
+		timer := r.clock.NewTimer(min(left, look))
+		select {
+		case <-attached:
+		case <-timer.C():
+		case <-ctx.Done():
+			timer.Stop()
+			return s, nil, err
+		}
+		timer.Stop()
+	}
+}
+
+// returning reports whether an instance that would be picked has never had a link here.
+func (p *picking) returning(v *view) bool {
+	if v == nil {
+		return false
+	}
+	rt, _ := v.route(p.req.Call.Method)
+	if rt == nil {
+		return false
+	}
+	q := &p.query
+	want := q.target.Version
+	for _, e := range rt.entries {
+		d := &e.instance.Declaration
+		if e.takes && e.seen(q) && e.method.Kind == q.kind && e.addressed(q) && (exactVersion(d, want) || compatibleVersion(d, want)) &&
+			!e.endpoint.met.Load() {
+			return true
+		}
+	}
+	return false
+}
