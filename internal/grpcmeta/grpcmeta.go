@@ -38,7 +38,7 @@ func Append(pairs []message.Pair, md metadata.MD) ([]message.Pair, error) {
 	for k := range md {
 		keys = append(keys, k)
 	}
-	sort.Strings(keys)
+	sort.Slice(keys, func(i, j int) bool { return strings.ToLower(keys[i]) < strings.ToLower(keys[j]) })
 	var err error
 	for _, k := range keys {
 		if pairs, err = appendKey(pairs, k, md[k]); err != nil {
