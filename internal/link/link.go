@@ -70,7 +70,8 @@ type Options struct {
 	// KeepRunning lets unary handlers go on when the connection is lost.
 	KeepRunning bool
 	// MaxInbound and MaxWaiting bound the inbound calls that run and that wait for one
-	// of those to end; 0 means 256. A call beyond is refused before it starts.
+	// of those to end; 0 means 256, a negative MaxWaiting that none waits. A call beyond
+	// is refused before it starts.
 	MaxInbound, MaxWaiting int
 	Clock                  clock.Clock
 	Log                    *slog.Logger

@@ -47,7 +47,7 @@ func (c *Conn) admit(in *inbound) {
 		c.mu.Unlock()
 	default:
 		c.mu.Unlock()
-		c.refuse(in, errs.New(errs.ResourceExhausted, "%d calls run and %d wait on this connection", c.opt.MaxInbound, c.opt.MaxWaiting))
+		c.refuse(in, errs.New(errs.ResourceExhausted, "%d calls run and %d wait on this connection", c.opt.MaxInbound, max(c.opt.MaxWaiting, 0)))
 	}
 }
 

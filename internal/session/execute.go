@@ -127,8 +127,9 @@ func (p *Peer) OnAck(a *telfordv1.Ack) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for seq, cmd := range p.commands {
-		if seq <= a.GetCommands() {
+		if seq <= a.GetCommands() && !cmd.acked {
 			cmd.acked = true
+			p.heard = p.opt.Clock.Now()
 		}
 	}
 	floor := min(a.GetResults(), p.received.top)
@@ -204,9 +205,10 @@ func (p *Peer) send(t Transport, client, server proto.Message) {
 	}
 }
 
-// OldestUnreceived is when the oldest command was sent of those that the other end has
-// neither acknowledged nor answered; false when there is none. An end that answers
-// pings while this lies two intervals back is deaf.
+// OldestUnreceived is since when commands are sent that the other end has neither
+// acknowledged nor answered: when the oldest of them was sent, or when it last took any
+// command at all; false when there is none. An end that answers pings while this lies two
+// intervals back is deaf.
 func (p *Peer) OldestUnreceived() (time.Time, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,6 +217,9 @@ func (p *Peer) OldestUnreceived() (time.Time, bool) {
 		if !cmd.acked && (oldest.IsZero() || cmd.sent.Before(oldest)) {
 			oldest = cmd.sent
 		}
+	}
+	if !oldest.IsZero() && p.heard.After(oldest) {
+		return p.heard, true // acknowledgements are in order, commands need not be
 	}
 	return oldest, !oldest.IsZero()
 }

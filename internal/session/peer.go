@@ -63,7 +63,8 @@ type Peer struct {
 	// What this end sends.
 	lastSent uint64
 	commands map[uint64]*command
-	done     set // results that have arrived, or that nobody waits for
+	heard    time.Time // when the other end last answered or acknowledged a command
+	done     set       // results that have arrived, or that nobody waits for
 	unacked  int // results since the last Ack was made
 	bytes    int // and their size
 	acked    uint64
@@ -352,7 +353,7 @@ func (p *Peer) Call(ctx context.Context, m *message.Call) (*message.Reply, error
 		}
 		reply, err := t.Call(ctx, &call)
 		if err == nil || !errors.Is(err, link.ErrEnded) {
-			p.finish(call.Seq, cmd, reply)
+			p.finish(call.Seq, cmd, reply, ctx.Err() == nil)
 			return reply, err
 		}
 		p.Detach(t, err)
@@ -362,7 +363,7 @@ func (p *Peer) Call(ctx context.Context, m *message.Call) (*message.Reply, error
 			cmd.maybe = true
 			p.mu.Unlock()
 		} else if p.opt.NoWait && !cmd.maybe {
-			p.finish(call.Seq, cmd, nil)
+			p.finish(call.Seq, cmd, nil, false)
 			return nil, err
 		}
 	}
@@ -466,9 +467,13 @@ func (p *Peer) cut(code errs.Code, call *message.Call) *errs.Error {
 	return e.In("session", "call "+call.Method)
 }
 
-// finish takes a completed command off the books.
-func (p *Peer) finish(seq uint64, cmd *command, reply *message.Reply) {
+// finish takes a completed command off the books; answered says that the other end has
+// completed it.
+func (p *Peer) finish(seq uint64, cmd *command, reply *message.Reply, answered bool) {
 	p.mu.Lock()
+	if answered {
+		p.heard = p.opt.Clock.Now()
+	}
 	if p.commands[seq] != cmd {
 		p.mu.Unlock()
 		return

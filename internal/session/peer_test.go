@@ -343,3 +343,45 @@ func TestDeafEndIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// An end that holds one command back and takes others is slow, not deaf.
+func TestProgressIsNotDeafness(t *testing.T) {
+	t.Parallel()
+	manual := clock.NewManual(time.Unix(1000, 0))
+	stuck, arrived := make(chan struct{}), make(chan struct{})
+	server := NewPeer(PeerOptions{Handler: handlerFunc(func(context.Context, *message.Call) *message.Reply { return &message.Reply{} })})
+	client := NewPeer(PeerOptions{Client: true, Clock: manual})
+	w := newWire(server)
+	w.before = func(c *message.Call) {
+		if c.Method == "stuck" {
+			close(arrived)
+			<-stuck
+		}
+	}
+	client.Attach(w, Position{}, false)
+	done := make(chan error, 1)
+	go func() {
+		_, err := client.Call(t.Context(), &message.Call{Method: "stuck"})
+		done <- err
+	}()
+	<-arrived
+	manual.Advance(time.Minute)
+	if _, err := client.Call(t.Context(), &message.Call{Method: "quick"}); err != nil {
+		t.Fatal(err)
+	}
+	if at, ok := client.OldestUnreceived(); !ok || !at.Equal(time.Unix(1060, 0)) {
+		t.Errorf("unreceived since %v, %v; the last answer came at 1060", at.Unix(), ok)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	manual.Advance(time.Minute)
+	w.before = func(*message.Call) {}
+	_, _ = client.Call(ctx, &message.Call{Method: "given up"})
+	if at, _ := client.OldestUnreceived(); !at.Equal(time.Unix(1060, 0)) {
+		t.Errorf("unreceived since %v: a call that was given up counts as an answer", at.Unix())
+	}
+	close(stuck)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -17,6 +17,10 @@ import (
 	"telford.dev/telford/server/internal/door/sessions"
 )
 
+// maxInbound is how many calls of one instance run here at once; those beyond are
+// refused unbegun.
+const maxInbound = 1024
+
 // Config is what a Door is made of.
 type Config struct {
 	Sessions  *sessions.Server
@@ -68,6 +72,8 @@ func (d *Door) Serve(nc net.Conn, peer accept.Peer) {
 	port := d.cfg.Sessions.Port(owner)
 	conn, err := link.Accept(nc, link.Options{
 		Handler: port.Handler(), Control: port.Payload, KeepRunning: true, Clock: d.cfg.Clock, Log: d.cfg.Log,
+		// None waits here: a command counts as taken only when its handler has it.
+		MaxInbound: maxInbound, MaxWaiting: -1,
 	})
 	if err != nil {
 		d.cfg.Log.Debug("accept a link", "peer", peer.Addr, "error", err)

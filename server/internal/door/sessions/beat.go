@@ -16,11 +16,27 @@ const deafIntervals = 2
 // due is when to look at the connection again.
 func (p *Port) due() time.Duration {
 	now := p.server.cfg.Clock.Now()
-	at := p.lastSign().Add(p.beat.Next())
+	unreceived, waiting := p.held.Load().peer.OldestUnreceived()
+	at := p.lastSign().Add(p.silence(now, unreceived, waiting))
 	if p.pinging != nil {
 		at = p.pinged.Add(p.beat.PongTimeout())
 	}
-	return max(min(at.Sub(now), p.server.cfg.Interval/2), time.Millisecond)
+	left := min(at.Sub(now), p.server.cfg.Interval/2)
+	if deaf := unreceived.Add(deafIntervals * p.server.cfg.Interval); waiting && deaf.After(now) {
+		left = min(left, deaf.Sub(now))
+	}
+	return max(left, time.Millisecond)
+}
+
+// silence is how long the connection may be silent before it is asked for a sign of
+// life. Once commands lie unacknowledged for an interval, the answers must come often
+// enough to tell a deaf instance from a dead one.
+func (p *Port) silence(now, unreceived time.Time, waiting bool) time.Duration {
+	next := p.beat.Next()
+	if interval := p.server.cfg.Interval; waiting && now.Sub(unreceived) >= interval {
+		next = min(next, interval/3)
+	}
+	return next
 }
 
 // lastSign is the later of the last sign of life and the last time it was asked for.
@@ -60,13 +76,14 @@ func (p *Port) tick() {
 		p.t.Close(errs.New(errs.Unavailable, "nothing was heard of the instance for %s", silence.Round(time.Millisecond)))
 		return
 	}
-	if oldest, ok := h.peer.OldestUnreceived(); ok && now.Sub(oldest) >= deafIntervals*cfg.Interval && now.Sub(p.heard) < cfg.Interval && h.carriedBy(p) {
+	oldest, waiting := h.peer.OldestUnreceived()
+	if waiting && now.Sub(oldest) >= deafIntervals*cfg.Interval && now.Sub(p.heard) < cfg.Interval && h.carriedBy(p) {
 		cfg.Log.Warn("deaf instance", "namespace", h.key.namespace, "instance", h.key.instance, "since", oldest)
 		p.server.end(h, errs.New(errs.Unavailable, "instance %s answers pings but has acknowledged no command for %s", h.key.instance, now.Sub(oldest).Round(time.Millisecond)), nil)
 		return
 	}
 	h.peer.SendAck()
-	if p.pinging == nil && now.Sub(p.lastSign()) >= p.beat.Next() {
+	if p.pinging == nil && now.Sub(p.lastSign()) >= p.silence(now, oldest, waiting) {
 		p.ping(now)
 	}
 }
