@@ -210,7 +210,7 @@ func Instance(id string) RPCOption {
 	})
 }
 
-// Realm, in New, is the realm of this service; the default is "global". In a call it is
+// Realm is, in New, the realm of this service; the default is "global". In a call it is
 // the realm of the instances to pick from, in which * stands for any characters.
 func Realm(realm string) TargetOption {
 	return targetOption{
@@ -225,7 +225,7 @@ func Realm(realm string) TargetOption {
 	}
 }
 
-// Version, in New, is the version of this service. In a call it is the version of the
+// Version is, in New, the version of this service. In a call it is the version of the
 // instances to pick from, or one that they say they are compatible with when none of
 // exactly this version runs.
 func Version(version string) TargetOption {

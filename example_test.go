@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os/signal"
 	"syscall"
 	"time"
@@ -34,7 +33,7 @@ type Token struct {
 func Example() {
 	svc, err := telford.New("payments", telford.FromEnv(), telford.Version("1.4.0"))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	err = telford.Handle(svc, "charge", func(_ context.Context, in *Charge) (*Receipt, error) {
 		if in.Amount <= 0 {
@@ -43,16 +42,16 @@ func Example() {
 		return &Receipt{ID: "r-" + in.Order}, nil
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := svc.Start(ctx); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	<-ctx.Done()
 	if err := svc.Stop(context.Background()); err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -78,7 +77,7 @@ func ExampleHandleStream() {
 		return nil
 	}, telford.Description("Writes the receipt word by word"))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -95,11 +94,11 @@ func ExampleCall() {
 	var denied *telford.AccessDeniedError
 	switch {
 	case errors.As(err, &denied):
-		log.Printf("not allowed to call %s of %s: %s", denied.Method, denied.Service, denied.Reason)
+		fmt.Printf("not allowed to call %s of %s: %s\n", denied.Method, denied.Service, denied.Reason)
 	case errors.Is(err, telford.ErrNoInstance):
-		log.Print("no instance of payments runs")
+		fmt.Println("no instance of payments runs")
 	case err != nil:
-		log.Print(err)
+		fmt.Println(err)
 	default:
 		fmt.Println(receipt.ID)
 	}
@@ -110,7 +109,7 @@ func ExampleStream() {
 	ctx := context.Background()
 	for token, err := range telford.Stream[Token](ctx, svc, "payments", "generate", &Charge{Order: "42"}) {
 		if err != nil {
-			log.Print(err)
+			fmt.Println(err)
 			break
 		}
 		fmt.Print(token.Text, " ")
@@ -133,7 +132,7 @@ func ExampleService_GRPCConn() {
 	var svc *telford.Service
 	cc, err := svc.GRPCConn("payments")
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 		return
 	}
 	stream, err := testpb.NewTestServiceClient(cc).FullDuplexCall(context.Background())
@@ -144,7 +143,7 @@ func ExampleCallDefaults() {
 	_, err := telford.New("orders", telford.FromEnv(),
 		telford.CallDefaults(telford.Timeout(5*time.Second), telford.MaxAttempts(5), telford.RetryDelay(50*time.Millisecond, 2, time.Second)))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -152,7 +151,7 @@ func ExampleTransport() {
 	var svc *telford.Service
 	_, err := telford.Call[Receipt](context.Background(), svc, "payments", "charge", &Charge{}, telford.Transport(telford.Proxy), telford.FailFast())
 	if errors.Is(err, telford.ErrUnavailable) {
-		log.Print("the runtime is away, and the call did not wait for it")
+		fmt.Println("the runtime is away, and the call did not wait for it")
 	}
 }
 
@@ -160,13 +159,13 @@ func ExampleVersion() {
 	// Of this service ...
 	svc, err := telford.New("payments", telford.FromEnv(), telford.Version("2.0"), telford.CompatibleVersions("1.9"), telford.Realm("eu"))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 		return
 	}
 	// ... and of the instances that a call may go to.
 	_, err = telford.Call[Receipt](context.Background(), svc, "ledger", "book", &Charge{}, telford.Version("3.1"), telford.Realm("eu*"))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -174,12 +173,12 @@ func ExampleInboundFrom() {
 	var svc *telford.Service
 	err := telford.Handle(svc, "charge", func(ctx context.Context, _ *Charge) (*Receipt, error) {
 		if in, ok := telford.InboundFrom(ctx); ok {
-			log.Printf("%s asks, request %s, until %s", in.Caller.Service, in.RequestID, in.Deadline)
+			fmt.Printf("%s asks, request %s, until %s\n", in.Caller.Service, in.RequestID, in.Deadline)
 		}
 		return &Receipt{}, nil
 	})
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -202,10 +201,10 @@ func ExampleErrorf() {
 
 func ExampleService_OnConnected() {
 	var svc *telford.Service
-	svc.OnConnected(func(c telford.Connected) { log.Printf("on the map as %s", c.Instance) })
-	svc.OnReconnecting(func(r telford.Reconnecting) { log.Printf("attempt %d in %s: %v", r.Attempt, r.Delay, r.Cause) })
-	svc.OnDraining(func(d telford.Draining) { log.Printf("finishing: %s", d.Reason) })
-	svc.OnDisconnected(func(d telford.Disconnected) { log.Printf("over: %s: %v", d.Reason, d.Cause) })
+	svc.OnConnected(func(c telford.Connected) { fmt.Printf("on the map as %s\n", c.Instance) })
+	svc.OnReconnecting(func(r telford.Reconnecting) { fmt.Printf("attempt %d in %s: %v\n", r.Attempt, r.Delay, r.Cause) })
+	svc.OnDraining(func(d telford.Draining) { fmt.Printf("finishing: %s\n", d.Reason) })
+	svc.OnDisconnected(func(d telford.Disconnected) { fmt.Printf("over: %s: %v\n", d.Reason, d.Cause) })
 }
 
 func ExampleService_WaitReady() {
@@ -213,14 +212,14 @@ func ExampleService_WaitReady() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := svc.WaitReady(ctx, "payments", "inventory"); err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
 func ExampleService_SetStatus() {
 	var svc *telford.Service
 	if err := svc.SetStatus(telford.StatusSuspended, "the bank is closed"); err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -242,14 +241,14 @@ func ExampleUses() {
 	_, err := telford.New("orders", telford.FromEnv(), telford.StrictDeclarations(),
 		telford.Uses("payments", "charge"), telford.UsesWorkflow("shipping"), telford.Publishes("order.placed"))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
 func ExampleAdvertise() {
 	_, err := telford.New("payments", telford.FromEnv(), telford.Listen(":7000"), telford.Advertise("payments-0.internal", 7000))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }
 
@@ -266,11 +265,11 @@ func ExampleWithTLS() {
 func ExampleUnaryServerInterceptors() {
 	timed := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		start := time.Now()
-		defer func() { log.Printf("%s took %s", info.FullMethod, time.Since(start)) }()
+		defer func() { fmt.Printf("%s took %s\n", info.FullMethod, time.Since(start)) }()
 		return next(ctx, req)
 	}
 	_, err := telford.New("payments", telford.FromEnv(), telford.UnaryServerInterceptors(timed))
 	if err != nil {
-		log.Print(err)
+		fmt.Println(err)
 	}
 }

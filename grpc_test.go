@@ -210,7 +210,7 @@ func TestGRPCMetadata(t *testing.T) {
 	})
 }
 
-func TestGRPCStatus(t *testing.T) {
+func TestGRPCStatus(t *testing.T) { //nolint:tparallel // overBoth makes it parallel
 	full, err := status.New(codes.ResourceExhausted, "quota of 5 used up: ünïcode").WithDetails(
 		&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "s", Description: "d"}}},
 		&errdetails.ErrorInfo{Reason: "QUOTA", Domain: "example.com", Metadata: map[string]string{"k": "v"}})
@@ -359,7 +359,7 @@ func TestGRPCCredentialsPeerAndFinish(t *testing.T) {
 	})
 }
 
-func TestGRPCDeadlineAndCancel(t *testing.T) {
+func TestGRPCDeadlineAndCancel(t *testing.T) { //nolint:tparallel // its parts share their channels
 	began := make(chan struct{}, 10)
 	saw := make(chan error, 10)
 	server := &testServer{

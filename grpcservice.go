@@ -153,7 +153,7 @@ func (s *Service) newGRPCServer() *grpc.Server {
 			c := s.table.Plain(ctx, caller, info.FullMethod)
 			defer func() { c.End(err) }()
 			defer s.table.Recover(ctx, &err)
-			out, err = next(c, req)
+			out, err = next(c, req) //nolint:contextcheck // it derives from the stream's
 			return out, plainError(err)
 		},
 	}, s.chain.Unary...)

@@ -26,10 +26,10 @@ const (
 	DefaultTTL = 90 * time.Second
 	// DefaultInbound is how many inbound calls run at once, and how many more wait.
 	DefaultInbound = 256
-	// DefaultReconnectMin and DefaultReconnectMax bound the delay before a new attempt
-	// to reach the runtime.
-	DefaultReconnectMin = 100 * time.Millisecond
-	DefaultReconnectMax = 30 * time.Second
+	// MinReconnect and MaxReconnect bound the delay before a new attempt to reach
+	// the runtime, unless Reconnect says otherwise.
+	MinReconnect = 100 * time.Millisecond
+	MaxReconnect = 30 * time.Second
 	// MaxPermits is the most commands that a runtime keeps running in one instance.
 	MaxPermits = session.MaxPermits
 )
@@ -100,7 +100,7 @@ func defaultOptions() options {
 	return options{
 		server: DefaultServer, realm: "global", weight: 1, ttl: DefaultTTL, maxInFlight: MaxPermits,
 		maxRunning: DefaultInbound, maxWaiting: DefaultInbound, clock: clock.Real(),
-		reconnect: session.Backoff{Min: DefaultReconnectMin, Max: DefaultReconnectMax},
+		reconnect: session.Backoff{Min: MinReconnect, Max: MaxReconnect},
 	}
 }
 

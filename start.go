@@ -53,7 +53,7 @@ func (s *Service) Start(ctx context.Context) error {
 	case err == nil:
 		return nil
 	}
-	s.release()
+	s.release() //nolint:contextcheck // what was built is taken down also when ctx has ended
 	s.mu.Lock()
 	if s.state == stateStarting {
 		s.state = stateStopped
@@ -76,12 +76,12 @@ func (s *Service) begin(ctx context.Context) error {
 	session := client.New(client.Options{
 		Server: s.opt.server, Key: key, ServerName: serverName, Service: s.name, Instance: s.instance,
 		SDK: "go " + strings.TrimPrefix(runtime.Version(), "go"), Trust: s.trust, Table: s.table, View: s.view,
-		Declaration: s.declaration, Backoff: s.opt.reconnect, MaxInFlight: s.opt.maxInFlight, Events: s.sessionEvents(),
+		Declaration: s.declaration, Backoff: s.opt.reconnect, MaxInFlight: s.opt.maxInFlight, Events: s.sessionEvents(), //nolint:contextcheck // the session outlives the start
 		Clock: s.opt.clock, Log: s.log,
 	})
 	s.mu.Lock()
 	s.session = session
-	session.SetStatus(catalog.Status(s.status), s.statusMessage)
+	session.SetStatus(catalog.Status(s.status), s.statusMessage) //nolint:contextcheck // the session outlives the start
 	s.mu.Unlock()
 	s.serveCalls(session)
 	return session.Start(ctx)
@@ -117,7 +117,7 @@ func (s *Service) listenDirect(ctx context.Context) error {
 	addr := s.opt.listen
 	if addr == "" {
 		addr = ":0"
-		if loopback(s.opt.server) && s.opt.advertiseHost == "" {
+		if loopback(ctx, s.opt.server) && s.opt.advertiseHost == "" {
 			addr = "127.0.0.1:0"
 		}
 	}
@@ -140,8 +140,8 @@ func (s *Service) serveDirect(ln net.Listener) {
 }
 
 // loopback reports whether the way to addr does not leave this host.
-func loopback(addr string) bool {
-	nc, err := net.Dial("udp", addr) // sends nothing
+func loopback(ctx context.Context, addr string) bool {
+	nc, err := (&net.Dialer{}).DialContext(ctx, "udp", addr) // sends nothing
 	if err != nil {
 		return false
 	}

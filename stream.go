@@ -40,10 +40,10 @@ func Stream[Chunk any](ctx context.Context, s *Service, service, method string, 
 			yield(nil, err)
 			return
 		}
-		defer st.close(nil)
+		defer st.close(nil) //nolint:contextcheck // the stream has its own
 		for {
 			chunk := new(Chunk)
-			err := st.recv(chunk)
+			err := st.recv(chunk) //nolint:contextcheck // the stream has its own
 			if errors.Is(err, io.EOF) {
 				return
 			}

@@ -48,7 +48,6 @@ type fake struct {
 
 type fakeConn struct {
 	f    *fake
-	once sync.Once
 	set  chan struct{}
 	link *link.Conn
 }

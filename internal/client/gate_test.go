@@ -63,7 +63,7 @@ func TestCommandsWaitForTheSession(t *testing.T) {
 		go func() {
 			s, err := runtime.Stream(t.Context(), &message.Call{Method: "m", Stream: true})
 			if err == nil {
-				if _, end := s.Recv(); end != io.EOF {
+				if _, end := s.Recv(); !errors.Is(end, io.EOF) {
 					err = end
 				}
 			}

@@ -103,7 +103,7 @@ func (s *Session) usable() bool {
 func (s *Session) renewIn() time.Duration {
 	own := s.opt.Trust.Identity()
 	life := own.NotAfter.Sub(own.NotBefore)
-	at := own.RenewAt().Add(-time.Duration(rand.Float64() * float64(life) / 20))
+	at := own.RenewAt().Add(-time.Duration(rand.Float64() * float64(life) / 20)) //nolint:gosec // spreads load, guards nothing
 	return max(at.Sub(s.opt.Clock.Now()), 10*time.Millisecond)
 }
 

@@ -107,7 +107,7 @@ func handshakeError(server string, err error) error {
 // hello opens the session on the connection.
 func (p *port) hello(ctx context.Context, token string) error {
 	pos := p.s.peer.Position()
-	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Hello{Hello: &telfordv1.Hello{
+	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Hello{Hello: &telfordv1.Hello{ //nolint:contextcheck // control messages are not cancelled
 		Instance: p.s.opt.Trust.Identity().Instance, Service: p.s.opt.Service, Sdk: p.s.opt.SDK, ResumeToken: token,
 		ReceivedFloor: pos.Floor, ReceivedAbove: pos.Above, LastSent: pos.LastSent, MaxInFlight: uint32(p.s.opt.MaxInFlight),
 	}}})

@@ -91,7 +91,7 @@ func (handshaken) ClientHandshake(_ context.Context, _ string, nc net.Conn) (net
 }
 
 func (handshaken) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (handshaken) Clone() credentials.TransportCredentials { return handshaken{} }

@@ -51,7 +51,7 @@ func (p *Peer) keep(c *Conn) {
 			}
 			left := c.notAfter.Sub(now)
 			c.renewAt = now.Add(min(max(left/10, 50*time.Millisecond), 30*time.Second))
-		case now.Sub(c.LastReceived()) >= beat.Next():
+		case now.Sub(c.LastReceived()) >= p.silence(beat):
 			if !p.ping(beat, c) {
 				return
 			}
@@ -69,12 +69,17 @@ func (p *Peer) keep(c *Conn) {
 // busyInterval is the longest silence that is put up with while calls wait.
 const busyInterval = 3 * time.Second
 
-// next is the time until something is to be done about c.
-func (p *Peer) next(beat *session.Heartbeat, c *Conn) time.Duration {
-	d := beat.Next()
+// silence is the longest silence that is put up with now.
+func (p *Peer) silence(beat *session.Heartbeat) time.Duration {
 	if p.Load.Outstanding() > 0 {
-		d = min(d, busyInterval)
+		return min(beat.Next(), busyInterval)
 	}
+	return beat.Next()
+}
+
+// next is the time until c is to be looked at: calls may begin to wait at any time.
+func (p *Peer) next(beat *session.Heartbeat, c *Conn) time.Duration {
+	d := min(beat.Next(), busyInterval)
 	now := p.pool.opt.Clock.Now()
 	for _, at := range []time.Time{c.renewAt, c.notAfter} {
 		if !at.IsZero() {

@@ -344,7 +344,7 @@ func (l *Listener) Close() {
 	_ = l.ln.Close() // it may be closed already
 	if l.opt.GRPC != nil {
 		l.opt.GRPC.Stop()
-		l.grpc.Close()
+		_ = l.grpc.Close() // it cannot fail
 	}
 	var wg sync.WaitGroup
 	for _, s := range l.list() {

@@ -70,7 +70,7 @@ func (p *Peer) Conn(ctx context.Context) (*Conn, error) {
 		if c := p.conn.Load(); c != nil {
 			return c, nil
 		}
-		d, err := p.begin()
+		d, err := p.begin() //nolint:contextcheck // the dial belongs to the pool
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +144,7 @@ func (p *Peer) failed(err error) {
 	p.failures++
 	p.lastErr = err
 	wait := min(minBackoff<<min(p.failures-1, 10), maxBackoff)
-	wait = wait/2 + rand.N(wait/2+1)
+	wait = wait/2 + rand.N(wait/2+1) //nolint:gosec // spreads load, guards nothing
 	if after := errs.From(err).RetryAfter; after > wait {
 		wait = after
 	}

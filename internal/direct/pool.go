@@ -229,7 +229,7 @@ func (p *Pool) open(ctx context.Context, id string, t *target) (*Conn, error) {
 	if life := c.notAfter.Sub(p.opt.Clock.Now()); !c.notAfter.IsZero() {
 		// Two thirds of what is left of the shorter life, less up to a tenth, so that
 		// connections opened together are not renewed together.
-		share := 2.0 / 3 * (1 - 0.1*rand.Float64())
+		share := 2.0 / 3 * (1 - 0.1*rand.Float64()) //nolint:gosec // spreads load, guards nothing
 		c.renewAt = p.opt.Clock.Now().Add(time.Duration(float64(life) * share))
 	}
 	return c, nil

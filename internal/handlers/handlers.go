@@ -279,7 +279,7 @@ func (t *Table) Enter(ctx context.Context, caller message.Caller) (leave func(),
 	return t.admit.release, nil
 }
 
-// Recover, deferred, turns a panic of a handler into the failure of its one call.
+// Recover turns, when it is deferred, a panic of a handler into the failure of its one call.
 func (t *Table) Recover(ctx context.Context, err *error) {
 	if p := recover(); p != nil {
 		t.opt.Log.ErrorContext(ctx, "a handler panicked", "panic", p, "stack", string(debug.Stack()))

@@ -36,7 +36,7 @@ func unary(name string, f func(*Context) (any, error)) *Method {
 	return &Method{Method: catalog.Method{Name: name}, Full: "/svc/" + name, Unary: f}
 }
 
-func call(t *Table, ctx context.Context, method string) *message.Reply {
+func call(ctx context.Context, t *Table, method string) *message.Reply {
 	return t.For(&Conn{}).HandleCall(ctx, &message.Call{Method: method, ContentType: message.JSON, Body: []byte(`{"n":1}`)})
 }
 
@@ -51,19 +51,19 @@ func TestRefusalsAreUnbegun(t *testing.T) {
 			t.Errorf("%s: %+v", what, r.Err)
 		}
 	}
-	check("before Freeze", errs.Unavailable, call(tab, ctx, "a"))
+	check("before Freeze", errs.Unavailable, call(ctx, tab, "a"))
 	tab.Freeze()
-	check("unknown method", errs.MethodNotFound, call(tab, ctx, "b"))
+	check("unknown method", errs.MethodNotFound, call(ctx, tab, "b"))
 	check("another service", errs.ServiceNotFound, h.HandleCall(ctx, &message.Call{Service: "other", Method: "a"}))
 	check("stream of a unary method", errs.FailedPrecondition, h.HandleStream(ctx, &message.Call{Method: "a", Stream: true}, nil))
 	if err := tab.Add(unary("c", nil)); errs.CodeOf(err) != errs.FailedPrecondition {
 		t.Errorf("Add after Freeze: %v", err)
 	}
-	if r := call(tab, ctx, "a"); r.Err != nil {
+	if r := call(ctx, tab, "a"); r.Err != nil {
 		t.Errorf("a good call: %v", r.Err)
 	}
 	tab.Drain()
-	check("draining", errs.Unavailable, call(tab, ctx, "a"))
+	check("draining", errs.Unavailable, call(ctx, tab, "a"))
 }
 
 func TestAdmission(t *testing.T) {
@@ -75,7 +75,7 @@ func TestAdmission(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			if r := call(tab, context.Background(), "wait"); r.Err != nil {
+			if r := call(context.Background(), tab, "wait"); r.Err != nil {
 				t.Error(r.Err)
 			}
 		})
@@ -85,13 +85,13 @@ func TestAdmission(t *testing.T) {
 	// The third waits until its caller gives up, and leaves its place.
 	ctx, cancel := context.WithCancel(t.Context())
 	gaveUp := make(chan *message.Reply, 1)
-	wg.Go(func() { gaveUp <- call(tab, ctx, "wait") })
+	wg.Go(func() { gaveUp <- call(ctx, tab, "wait") })
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for tab.admit.waiting.Load() == 0 {
 		<-tick.C // there is no signal for a call that begins to wait
 	}
-	if r := call(tab, t.Context(), "wait"); r.Err == nil || r.Err.Code != errs.ResourceExhausted || !r.Err.NotStarted {
+	if r := call(t.Context(), tab, "wait"); r.Err == nil || r.Err.Code != errs.ResourceExhausted || !r.Err.NotStarted {
 		t.Errorf("the fourth: %+v", r.Err)
 	}
 	cancel()
@@ -100,7 +100,7 @@ func TestAdmission(t *testing.T) {
 	}
 	// The next one waits and runs.
 	wg.Go(func() {
-		if r := call(tab, context.Background(), "wait"); r.Err != nil {
+		if r := call(context.Background(), tab, "wait"); r.Err != nil {
 			t.Error(r.Err)
 		}
 	})
@@ -117,7 +117,7 @@ func TestIdleWaitsForTheLast(t *testing.T) {
 	tab := table(8, 8, unary("wait", func(*Context) (any, error) { close(began); <-release; return &body{}, nil }))
 	tab.Freeze()
 	var wg sync.WaitGroup
-	wg.Go(func() { call(tab, context.Background(), "wait") })
+	wg.Go(func() { call(context.Background(), tab, "wait") })
 	<-began
 	tab.Drain()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -191,10 +191,10 @@ func TestAnswerThatCannotBeEncoded(t *testing.T) {
 		unary("func", func(*Context) (any, error) { return func() {}, nil }),
 		unary("huge", func(*Context) (any, error) { return make([]byte, message.MaxPayload), nil }))
 	tab.Freeze()
-	if r := call(tab, t.Context(), "func"); r.Err == nil || r.Err.Code != errs.Internal || r.Err.NotStarted {
+	if r := call(t.Context(), tab, "func"); r.Err == nil || r.Err.Code != errs.Internal || r.Err.NotStarted {
 		t.Errorf("got %+v", r.Err)
 	}
-	if r := call(tab, t.Context(), "huge"); r.Err == nil || r.Err.Code != errs.ResourceExhausted || r.Err.NotStarted {
+	if r := call(t.Context(), tab, "huge"); r.Err == nil || r.Err.Code != errs.ResourceExhausted || r.Err.NotStarted {
 		t.Errorf("got %+v", r.Err)
 	}
 }

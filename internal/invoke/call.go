@@ -51,7 +51,7 @@ func (v *Invoker) decide(c *Call, err error, attempts int, stream bool) resilien
 		policy.MaxAttempts, policy.Cap = attempts+1, min(policy.Cap, maxWait)
 		f.Stream = false
 	}
-	return policy.Decide(f, rand.Float64())
+	return policy.Decide(f, rand.Float64()) //nolint:gosec // spreads load, guards nothing
 }
 
 // wait lets the time before the next attempt pass. A call that lacks an instance goes
@@ -162,7 +162,7 @@ func (v *Invoker) direct(ctx context.Context, r *Route, c *Call) (*message.Reply
 			return nil, err
 		}
 		if e.Code == errs.Unavailable {
-			p.Refused(conn)
+			p.Refused(conn) //nolint:contextcheck // the connection belongs to the pool
 		}
 		w.try(p, err)
 	}

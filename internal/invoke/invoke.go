@@ -192,7 +192,7 @@ func (v *Invoker) pickPeer(ctx context.Context, deadline time.Time, known *resol
 			}
 			avoid = trouble
 		}
-		at := pick.Pick(known.candidates, pick.Exclusions{Avoid: avoid, Tried: w.tried[:w.nTried]}, v.opt.Pool.Now(), rand.Uint64())
+		at := pick.Pick(known.candidates, pick.Exclusions{Avoid: avoid, Tried: w.tried[:w.nTried]}, v.opt.Pool.Now(), rand.Uint64()) //nolint:gosec // spreads load, guards nothing
 		if at < 0 {
 			break
 		}
@@ -201,7 +201,7 @@ func (v *Invoker) pickPeer(ctx context.Context, deadline time.Time, known *resol
 			return p, conn, nil
 		}
 		if w.nAvoid < maxTried && w.nAvoid < len(known.peers) && !contains(w.avoid[:w.nAvoid], &p.Load) {
-			p.Connect()
+			p.Connect() //nolint:contextcheck // the dial belongs to the pool
 			w.avoid[w.nAvoid] = &p.Load
 			w.nAvoid++
 			if anyReady(known.peers, w) {

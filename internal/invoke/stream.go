@@ -30,7 +30,7 @@ type Stream struct {
 func (v *Invoker) Stream(ctx context.Context, r *Route, c *Call) (*Stream, error) {
 	s := &Stream{v: v, ctx: ctx, r: r, call: c}
 	for attempts := 1; ; attempts++ {
-		err := s.open()
+		err := s.open() //nolint:contextcheck // connections belong to the pool
 		if err == nil {
 			return s, nil
 		}

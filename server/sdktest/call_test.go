@@ -14,19 +14,23 @@ import (
 var modes = map[string]telford.TransportMode{"direct": telford.Direct, "proxy": telford.Proxy, "auto": telford.Auto}
 
 // each runs a test once for each transport, with a caller and an echo that knows it.
-func each(t *testing.T, opts []telford.Option, test func(t *testing.T, caller *telford.Service, mode telford.RPCOption)) {
-	t.Parallel()
+func each(t *testing.T, test func(t *testing.T, caller *telford.Service, mode telford.RPCOption)) {
+	t.Helper()
 	w := newWorld(t)
-	w.start(w.echo(opts...))
+	w.start(w.echo())
 	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("echo")))
 	must(t, caller.WaitReady(t.Context(), "echo"))
 	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) { test(t, caller, telford.Transport(mode)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, caller, telford.Transport(mode))
+		})
 	}
 }
 
 func TestDeadline(t *testing.T) {
-	each(t, nil, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
+	t.Parallel()
+	each(t, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
 		start := time.Now()
 		_, err := telford.Call[echoResp](t.Context(), caller, "echo", "echo", &echoReq{Sleep: time.Minute}, mode, telford.Timeout(100*time.Millisecond))
 		if !errors.Is(err, telford.ErrDeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
@@ -39,7 +43,8 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	each(t, nil, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
+	t.Parallel()
+	each(t, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
 		ctx, cancel := context.WithCancel(t.Context())
 		timer := time.AfterFunc(50*time.Millisecond, cancel)
 		defer timer.Stop()
@@ -85,7 +90,8 @@ func TestLeavingStreamEndsHandler(t *testing.T) {
 }
 
 func TestPayloadLimit(t *testing.T) {
-	each(t, nil, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
+	t.Parallel()
+	each(t, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
 		_, err := telford.Call[echoResp](t.Context(), caller, "echo", "echo", &echoReq{Text: strings.Repeat("x", 17<<20)}, mode)
 		if !errors.Is(err, telford.ErrResourceExhausted) || !strings.Contains(err.Error(), "16777216") || !strings.Contains(err.Error(), "17825803") {
 			t.Errorf("got %v", err)
@@ -99,7 +105,8 @@ func TestPayloadLimit(t *testing.T) {
 }
 
 func TestUnknown(t *testing.T) {
-	each(t, nil, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
+	t.Parallel()
+	each(t, func(t *testing.T, caller *telford.Service, mode telford.RPCOption) {
 		_, err := telford.Call[echoResp](t.Context(), caller, "echo", "nothing", &echoReq{}, mode)
 		if !errors.Is(err, telford.ErrMethodNotFound) {
 			t.Errorf("unknown method: %v", err)
@@ -173,8 +180,7 @@ func TestWhatTravels(t *testing.T) {
 func TestCallLoopEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	var loop *telford.Service
-	loop = w.make("loop", telford.Uses("loop"), telford.InboundLimit(300, 10))
+	loop := w.make("loop", telford.Uses("loop"), telford.InboundLimit(300, 10))
 	must(t, telford.Handle(loop, "again", func(ctx context.Context, in *echoReq) (*echoResp, error) {
 		return telford.Call[echoResp](ctx, loop, "loop", "again", in)
 	}))

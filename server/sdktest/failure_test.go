@@ -109,9 +109,6 @@ func TestSessionConnectionCut(t *testing.T) {
 
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("waits for the heartbeat")
-	}
 	w := newWorld(t)
 	victim, line := w.wired()
 	w.start(w.echo())
@@ -137,8 +134,8 @@ func TestBlackHole(t *testing.T) {
 
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
-	life := 4 * time.Second
-	rounds := 10 * time.Second
+	life := soak(4*time.Second, 20*time.Second)
+	rounds := soak(8*time.Second, 2*time.Minute)
 	w := newWorld(t, telfordtest.LeafLife(life))
 	callee := w.start(w.echo())
 	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("echo")))
@@ -164,7 +161,7 @@ func TestGracefulRestarts(t *testing.T) {
 	loads := []*load{
 		startLoad(t, caller, 4), startLoad(t, caller, 4, telford.Transport(telford.Direct)), startLoad(t, caller, 4, telford.Transport(telford.Proxy)),
 	}
-	for range 2 {
+	for range soak(2, 10) {
 		for i, old := range instances {
 			w.stop(old)
 			instances[i] = w.start(w.echo())

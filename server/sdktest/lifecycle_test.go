@@ -51,6 +51,7 @@ func TestWrongKeys(t *testing.T) {
 		"key of another cluster": {[]telford.Option{telford.WithKey(other.srv.Key(t, "echo"))}, telford.ErrUnauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, err := telford.New("echo", append([]telford.Option{telford.WithServer(w.srv.Addr())}, test.opts...)...)
 			must(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -223,16 +224,95 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-func TestTwentySecondLeaves(t *testing.T) {
+func TestRenewal(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes the life of a certificate")
-	}
-	w := newWorld(t, telfordtest.LeafLife(20*time.Second))
+	w := newWorld(t, telfordtest.LeafLife(soak(3*time.Second, 20*time.Second)))
 	s := w.start(w.make("caller", telford.CallerOnly()))
 	first := s.Identity()
 	eventually(t, "the certificate is renewed", func() bool { return s.Identity().NotAfter.After(first.NotAfter) })
 	if s.Identity().Instance != first.Instance {
 		t.Error("the renewal has changed the instance")
+	}
+}
+
+func TestStopLetsHandlersFinish(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(w.echo())
+	began, goOn := make(chan struct{}, 2), make(chan struct{})
+	s := w.make("slow", telford.Uses("echo"))
+	must(t, telford.Handle(s, "wait", func(ctx context.Context, in *echoReq) (*echoResp, error) {
+		began <- struct{}{}
+		<-goOn
+		for _, mode := range modes {
+			if _, err := telford.Call[echoResp](ctx, s, "echo", "echo", in, telford.Transport(mode)); err != nil {
+				return nil, err
+			}
+		}
+		return &echoResp{Text: in.Text}, nil
+	}))
+	w.start(s)
+	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("slow")))
+	must(t, caller.WaitReady(t.Context(), "slow"))
+	must(t, s.WaitReady(t.Context(), "echo"))
+	results := make(chan error, 2)
+	for _, mode := range []telford.TransportMode{telford.Direct, telford.Proxy} {
+		go func() {
+			_, err := telford.Call[echoResp](t.Context(), caller, "slow", "wait", &echoReq{Text: "x"}, telford.Transport(mode))
+			results <- err
+		}()
+	}
+	<-began
+	<-began
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(context.Background()) }()
+	eventually(t, "nobody picks it any more", func() bool {
+		_, err := telford.Call[echoResp](t.Context(), caller, "slow", "wait", &echoReq{}, telford.MaxAttempts(1))
+		return errors.Is(err, telford.ErrNoInstance) || errors.Is(err, telford.ErrUnavailable)
+	})
+	close(goOn)
+	for range 2 {
+		if err := <-results; err != nil {
+			t.Errorf("a call that was running: %v", err)
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+func TestStopBudget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.make("slow")
+	began := make(chan struct{})
+	ended := make(chan struct{})
+	must(t, telford.Handle(s, "hang", func(ctx context.Context, _ *echoReq) (*echoResp, error) {
+		close(began)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	}))
+	w.start(s)
+	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("slow")))
+	must(t, caller.WaitReady(t.Context(), "slow"))
+	failed := make(chan error, 1)
+	go func() {
+		_, err := telford.Call[echoResp](t.Context(), caller, "slow", "hang", &echoReq{}, telford.Transport(telford.Direct))
+		failed <- err
+	}()
+	<-began
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	first := s.Stop(ctx)
+	if !errors.Is(first, telford.ErrDeadlineExceeded) {
+		t.Errorf("stop: %v", first)
+	}
+	<-ended // its context is cancelled
+	if err := <-failed; !errors.Is(err, telford.ErrUnavailable) {
+		t.Errorf("the call that was cut off: %v", err)
+	}
+	if again := s.Stop(t.Context()); !errors.Is(again, telford.ErrDeadlineExceeded) {
+		t.Errorf("stopping again: %v", again)
 	}
 }

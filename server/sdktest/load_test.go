@@ -3,6 +3,7 @@ package sdktest
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -103,4 +104,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("%s: did not happen within 20 s", what)
 		}
 	}
+}
+
+// soak is the first of two sizes, and the second with TELFORD_SOAK=1.
+func soak[T any](short, long T) T {
+	if os.Getenv("TELFORD_SOAK") == "1" {
+		return long
+	}
+	return short
 }

@@ -130,11 +130,12 @@ func TestTransports(t *testing.T) {
 	w := newWorld(t)
 	w.start(w.echo())
 	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("echo")))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	must(t, caller.WaitReady(ctx, "echo"))
+	must(t, caller.WaitReady(t.Context(), "echo"))
 	for _, mode := range []telford.TransportMode{telford.Direct, telford.Proxy, telford.Auto} {
 		t.Run(fmt.Sprint(mode), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
 			resp, err := telford.Call[echoResp](ctx, caller, "echo", "echo", &echoReq{Text: "hi"}, telford.Transport(mode))
 			if err != nil || resp.Text != "hi" {
 				t.Fatalf("got %v, %v", resp, err)
