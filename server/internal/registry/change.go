@@ -52,6 +52,8 @@ type record struct {
 	// renew: the instance itself registers, so that its lease begins anew and it is no
 	// longer leaving.
 	renew bool
+	// reloads is that of the memory which the record was prepared from.
+	reloads uint64
 }
 
 func digest(declaration []byte) [sha256.Size]byte { return sha256.Sum256(declaration) }

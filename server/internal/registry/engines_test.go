@@ -12,14 +12,23 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/clock"
+	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/store"
+	"telford.dev/telford/server/internal/store/engine"
 	"telford.dev/telford/server/internal/store/storetest"
+	"telford.dev/telford/server/internal/tx"
 )
 
 // TestOnBothEngines lives through a day of a registry on each real store.
 func TestOnBothEngines(t *testing.T) {
 	t.Parallel()
+	onEngines(t, day)
+}
+
+// onEngines runs a test on each real store.
+func onEngines(t *testing.T, f func(*testing.T, *store.Store)) {
+	t.Helper()
 	for name, cfg := range map[string]func(*testing.T) store.Config{
 		"sqlite":   func(t *testing.T) store.Config { return store.Config{Data: t.TempDir(), Fast: true} },
 		"postgres": func(t *testing.T) store.Config { return store.Config{URL: storetest.Postgres(t)} },
@@ -35,7 +44,7 @@ func TestOnBothEngines(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			day(t, s)
+			f(t, s)
 		})
 	}
 }
@@ -142,4 +151,79 @@ func asJSON(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// doubt is a store that may be told to forget how the next writes ended.
+type doubt struct {
+	*store.Store
+	on bool
+}
+
+// silentTx is a transaction after which nobody is told.
+type silentTx struct{ engine.Tx }
+
+func (silentTx) AfterCommit(func()) {}
+
+func (d *doubt) Write(ctx context.Context, f func(tx.Tx) error) error {
+	if !d.on {
+		return d.Store.Write(ctx, f)
+	}
+	err := d.Store.Write(ctx, func(t tx.Tx) error { return f(silentTx{t.(engine.Tx)}) })
+	if err == nil {
+		err = tx.ErrOutcomeUnknown
+	}
+	return err
+}
+
+// TestReloadOnBothEngines: after outcomes that were unknown the registry says what the
+// store says.
+func TestReloadOnBothEngines(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		db := &doubt{Store: s}
+		open := func(db tx.DB) *registry.Registry {
+			t.Helper()
+			r, err := registry.Open(ctx, registry.Config{DB: db, Storage: s, Zone: "z1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		r := open(db)
+		register := func(id, version string) error {
+			_, _, err := r.Register(ctx, registry.Owner{Namespace: "default", Instance: id, Service: "payments", KeyID: "key_1", Door: "link"},
+				&catalog.Declaration{Version: version, Methods: []catalog.Method{{Name: "shop.v1.S/M"}}, Descriptors: []byte{1}})
+			return err
+		}
+		for _, id := range []string{"in_1", "in_2", "in_3"} {
+			if err := register(id, "1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db.on = true
+		for what, err := range map[string]error{
+			"new": register("in_4", "1"), "newer": register("in_1", "2"),
+			"drain":      r.Drain(ctx, "default", "in_2", true),
+			"deregister": r.Deregister(ctx, "default", "in_3", catalog.Operator),
+		} {
+			if errs.CodeOf(err) != errs.Unavailable {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		db.on = false
+		if err := r.Reload(ctx); err != nil {
+			t.Fatal(err)
+		}
+		want := open(s) // what a restart finds
+		if diff := cmp.Diff(asJSON(t, want.List(registry.Filter{})), asJSON(t, r.List(registry.Filter{}))); diff != "" {
+			t.Error(diff)
+		}
+		if n := r.Revision().N; n != 7 {
+			t.Errorf("%d deltas, want 3 and then 4", n)
+		}
+		if err := r.Reload(ctx); err != nil || r.Revision().N != 7 {
+			t.Errorf("a second time: %d deltas, %v", r.Revision().N, err)
+		}
+	})
 }

@@ -54,6 +54,9 @@ func (r *Registry) expire(ctx context.Context, now time.Time) {
 }
 
 func (r *Registry) expireBatch(ctx context.Context, list []*entry, now time.Time, at time.Duration) {
+	r.mu.RLock()
+	reloads := r.reloads
+	r.mu.RUnlock()
 	var ending []*entry
 	var unlocks []func()
 	defer func() {
@@ -76,7 +79,7 @@ func (r *Registry) expireBatch(ctx context.Context, list []*entry, now time.Time
 	if len(ending) == 0 {
 		return
 	}
-	if err := r.end(ctx, ending, catalog.Expired, now); err != nil {
+	if err := r.end(ctx, ending, reloads, catalog.Expired, now); err != nil {
 		r.reprieve(ctx, ending, err)
 		return
 	}
@@ -85,7 +88,7 @@ func (r *Registry) expireBatch(ctx context.Context, list []*entry, now time.Time
 }
 
 // reprieve puts leases back that could not be ended. Where it is unknown whether the
-// rows are gone, only a new registration brings the instances back.
+// rows are gone, only a new registration or a Reload brings the instances back.
 func (r *Registry) reprieve(ctx context.Context, list []*entry, err error) {
 	for _, e := range list {
 		if !errors.Is(err, tx.ErrOutcomeUnknown) {
@@ -93,7 +96,7 @@ func (r *Registry) reprieve(ctx context.Context, list []*entry, err error) {
 		}
 		r.later(e)
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && !errors.Is(err, errReloaded) {
 		r.log.Warn("leases that have run out could not be ended; trying again",
 			"instances", len(list), "in", expiryRetry, "error", err)
 	}

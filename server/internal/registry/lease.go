@@ -61,13 +61,19 @@ func (t *timeline) turn(now time.Time) time.Duration {
 // renew begins a lease. A new declaration may shorten it, so that it is set and not
 // extended.
 func (r *Registry) renew(e *entry, ttl time.Duration) {
-	if ttl <= 0 {
-		ttl = r.cfg.TTL
-	}
+	ttl = r.ttl(ttl)
 	e.lease.ttl.Store(int64(ttl))
 	e.lease.deadline.Store(int64(r.time.at(r.clock.Now()) + ttl))
 	e.lease.ending.Store(false)
 	r.schedule(e)
+}
+
+// ttl is the lease that a declaration asks for.
+func (r *Registry) ttl(declared time.Duration) time.Duration {
+	if declared <= 0 {
+		return r.cfg.TTL
+	}
+	return declared
 }
 
 // schedule puts the lease of e into the wheel at its deadline.

@@ -28,6 +28,9 @@ type memory struct {
 	twice bool
 	// flat does not copy the maps for each transaction, of which none may fail then.
 	flat bool
+	// reload, if set, runs before the write that follows an outcome that was unknown.
+	reload func(context.Context) error
+	stale  bool
 	// gate, if set, is received from before each write.
 	gate chan struct{}
 }
@@ -65,7 +68,17 @@ func (m *memory) Write(ctx context.Context, f func(tx.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if m.fail != nil && !m.lost {
+	if m.stale && m.reload != nil {
+		m.mu.Unlock()
+		err := m.reload(ctx)
+		m.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	unknown := errors.Is(m.fail, tx.ErrOutcomeUnknown)
+	m.stale = false
+	if m.fail != nil && !m.lost && !unknown {
 		return m.fail
 	}
 	if m.twice {
@@ -76,6 +89,10 @@ func (m *memory) Write(ctx context.Context, f func(tx.Tx) error) error {
 	t := m.begin()
 	if err := f(t); err != nil {
 		return err
+	}
+	m.stale = unknown
+	if m.fail != nil && !m.lost {
+		return m.fail
 	}
 	m.rows, m.stones, m.epoch = t.rows, t.stones, t.epoch
 	m.writes++

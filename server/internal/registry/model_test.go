@@ -14,6 +14,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/server/internal/tx"
 )
 
 // The small world of the model.
@@ -298,6 +299,58 @@ func (m *machine) restart(*rapid.T) {
 	}
 }
 
+// unknown does something of which the store cannot say whether it was done, and has the
+// registry find out.
+func (m *machine) unknown(t *rapid.T) {
+	k := pickKey(t)
+	i := m.model[k]
+	next := modelInstance{Service: pick(t, "service", modelServices), registered: m.now(), deadline: m.now()}
+	if i != nil {
+		next = *i
+	}
+	next.revision++
+	committed := rapid.Bool().Draw(t, "committed")
+	m.b.store.set(tx.ErrOutcomeUnknown, committed)
+	var err error
+	ctx := context.Background()
+	what := pick(t, "what", []string{"register", "status", "drain", "deregister"})
+	switch what {
+	case "register":
+		next.Version, next.Status, next.ttl = pick(t, "version", modelVersions), pick(t, "status", modelStatuses), pick(t, "ttl", modelTTLs)
+		d := &catalog.Declaration{Version: next.Version, TTL: next.ttl, Status: next.Status}
+		if d.Version == "2" {
+			d.Methods = []catalog.Method{{Name: next.Service + ".v2.S/M"}}
+		}
+		_, _, err = m.b.Register(ctx, Owner{Namespace: k.namespace, Instance: k.id, Service: next.Service}, d)
+	case "status":
+		next.Status = pick(t, "status", modelStatuses)
+		err = m.b.SetStatus(ctx, k.namespace, k.id, next.Status, "")
+	case "drain":
+		next.drained = !next.drained
+		err = m.b.Drain(ctx, k.namespace, k.id, next.drained)
+	case "deregister":
+		err = m.b.Deregister(ctx, k.namespace, k.id, catalog.Deregistered)
+	}
+	m.b.store.set(nil, false)
+	switch {
+	case err == nil && what == "register":
+		// The same as before: that needs no write.
+		i.leaving, i.deadline = false, m.now().Add(i.ttl)
+	case errs.CodeOf(err) == errs.Unavailable && committed && what == "deregister":
+		delete(m.model, k)
+	case errs.CodeOf(err) == errs.Unavailable && committed:
+		if i == nil {
+			next.deadline = m.now().Add(next.ttl)
+			m.model[k] = &next
+		} else {
+			*i = next // the ends of its sessions know it by its address
+		}
+	}
+	if err := m.b.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // watch begins or resumes a watch.
 func (m *machine) watch(w *modelWatcher) {
 	w.Watcher = m.b.Watch(w.ns, w.services, w.revision)
@@ -469,6 +522,8 @@ func TestAgainstModel(t *testing.T) {
 			"end session":  m.endSession,
 			"pass":         m.pass,
 			"restart":      m.restart,
+			"unknown":      m.unknown,
+			"unknown too":  m.unknown,
 			"watch":        m.newWatcher,
 			"set services": m.setServices,
 			"hear":         m.hear,

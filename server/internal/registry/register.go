@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"telford.dev/telford/internal/catalog"
@@ -86,23 +87,27 @@ func (r *Registry) register(ctx context.Context, o Owner, d *catalog.Declaration
 		return none, warnings, err
 	}
 	defer unlock()
-	if rev, ok, err := r.again(rec); ok || err != nil {
-		return rev, warnings, err
-	}
 	author := authorOf(ctx, o.Instance)
-	rev, err := r.write(ctx, rec, raw, author)
-	if err == nil {
-		r.stats.registrations.Add(1)
+	for {
+		if rev, ok, err := r.again(rec); ok || err != nil {
+			return rev, warnings, err
+		}
+		rev, err := r.write(ctx, rec, raw, author)
+		if err == nil {
+			r.stats.registrations.Add(1)
+		}
+		if !errors.Is(err, errReloaded) {
+			return rev, warnings, err
+		}
 	}
-	return rev, warnings, err
 }
 
 // again completes rec with what is stored of the instance, and checks that it may be
 // written. done: it is stored already, just so; the lease begins anew.
 func (r *Registry) again(rec *record) (rev catalog.Revision, done bool, err error) {
-	rec.registered = r.clock.Now()
-	rec.revision = 1
+	rec.registered, rec.revision, rec.drained = r.clock.Now(), 1, false
 	rev = r.change(func(c *change) {
+		rec.reloads = r.reloads
 		e := r.entries[rec.key]
 		if e == nil {
 			switch {
@@ -129,7 +134,8 @@ func (r *Registry) again(rec *record) (rev catalog.Revision, done bool, err erro
 	return rev, done, err
 }
 
-// write makes rec durable and then seen. The lock of its key is held.
+// write makes rec durable and then seen. The lock of its key is held. errReloaded:
+// nothing was written, and rec has to be prepared again.
 func (r *Registry) write(ctx context.Context, rec *record, declaration []byte, author string) (catalog.Revision, error) {
 	rec.registered = stored(rec.registered)
 	row := &Row{
@@ -139,6 +145,9 @@ func (r *Registry) write(ctx context.Context, rec *record, declaration []byte, a
 	}
 	var rev catalog.Revision
 	err := r.cfg.DB.Write(ctx, func(t tx.Tx) error {
+		if !r.asSeen(rec.reloads) {
+			return errReloaded
+		}
 		if err := r.cfg.Storage.PutInstance(t, row); err != nil {
 			return err
 		}
@@ -160,33 +169,43 @@ func (r *Registry) edit(ctx context.Context, operation string, k key, author str
 		return storeError(operation, err)
 	}
 	defer unlock()
-	r.mu.RLock()
-	e := r.entries[k]
-	var rec record
-	if e != nil {
-		i := e.inst
-		declaration := i.Declaration
-		rec = record{
-			key: k, declaration: &declaration, digest: e.digest, keyID: i.KeyID, door: i.Door,
-			drained: e.drained, registered: i.Registered, revision: i.Revision + 1,
+	for {
+		rec := r.recorded(k)
+		if rec == nil {
+			return notFound(operation, k)
+		}
+		if !f(rec) {
+			return nil
+		}
+		raw, err := json.Marshal(rec.declaration)
+		if err != nil {
+			return storeError(operation, err)
+		}
+		rec.digest = digest(raw)
+		_, err = r.write(ctx, rec, raw, authorOf(ctx, author))
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, errReloaded):
+			return storeError(operation, err)
 		}
 	}
-	r.mu.RUnlock()
+}
+
+// recorded returns an instance as the record of its next write; nil: not registered.
+func (r *Registry) recorded(k key) *record {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e := r.entries[k]
 	if e == nil {
-		return notFound(operation, k)
-	}
-	if !f(&rec) {
 		return nil
 	}
-	raw, err := json.Marshal(rec.declaration)
-	if err != nil {
-		return storeError(operation, err)
+	i := e.inst
+	declaration := i.Declaration
+	return &record{
+		key: k, declaration: &declaration, digest: e.digest, keyID: i.KeyID, door: i.Door,
+		drained: e.drained, registered: i.Registered, revision: i.Revision + 1, reloads: r.reloads,
 	}
-	rec.digest = digest(raw)
-	if _, err := r.write(ctx, &rec, raw, authorOf(ctx, author)); err != nil {
-		return storeError(operation, err)
-	}
-	return nil
 }
 
 // SetStatus changes the status of an instance and the message shown beside it, and
@@ -234,22 +253,31 @@ func (r *Registry) Deregister(ctx context.Context, namespace, id string, reason 
 		return storeError(operation, err)
 	}
 	defer unlock()
-	r.mu.RLock()
-	e := r.entries[k]
-	r.mu.RUnlock()
-	if e == nil {
-		return notFound(operation, k)
+	for {
+		r.mu.RLock()
+		e, reloads := r.entries[k], r.reloads
+		r.mu.RUnlock()
+		if e == nil {
+			return notFound(operation, k)
+		}
+		err := r.end(ctx, []*entry{e}, reloads, reason, r.clock.Now())
+		switch {
+		case err == nil:
+			r.stats.deregistrations.Add(1)
+			return nil
+		case !errors.Is(err, errReloaded):
+			return storeError(operation, err)
+		}
 	}
-	if err := r.end(ctx, []*entry{e}, reason, r.clock.Now()); err != nil {
-		return storeError(operation, err)
-	}
-	r.stats.deregistrations.Add(1)
-	return nil
 }
 
-// end removes instances of which the locks are held, in one transaction.
-func (r *Registry) end(ctx context.Context, list []*entry, reason catalog.Reason, now time.Time) error {
+// end removes instances of which the locks are held, in one transaction. errReloaded:
+// nothing was written, and some of them may be gone.
+func (r *Registry) end(ctx context.Context, list []*entry, reloads uint64, reason catalog.Reason, now time.Time) error {
 	return r.cfg.DB.Write(ctx, func(t tx.Tx) error {
+		if !r.asSeen(reloads) {
+			return errReloaded
+		}
 		stones := make([]catalog.Tombstone, len(list))
 		for i, e := range list {
 			stones[i] = catalog.Tombstone{

@@ -7,7 +7,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -98,6 +97,7 @@ type Registry struct {
 	ring      ring
 	sessions  uint64
 	reachable int
+	reloads   uint64 // how often the memory was read anew
 	stopped   bool
 	watchers  map[*Watcher]struct{}
 
@@ -177,19 +177,14 @@ func (r *Registry) load(rows []*Row) (bad []*Row) {
 	r.change(func(c *change) {
 		c.quiet = true
 		for _, row := range rows {
-			d := new(catalog.Declaration)
-			if err := json.Unmarshal(row.Declaration, d); err != nil {
+			rec, err := row.record()
+			if err != nil {
 				r.log.Error("a stored registration cannot be read and is dropped; the instance has to register again",
 					"namespace", row.Namespace, "instance", row.ID, "service", row.Service, "error", err)
 				bad = append(bad, row)
 				continue
 			}
-			d.Service = row.Service
-			c.put(&record{
-				key: key{row.Namespace, row.ID}, declaration: d, digest: digest(row.Declaration),
-				keyID: row.KeyID, door: row.Door, drained: row.Draining,
-				registered: row.Registered, revision: row.Revision,
-			})
+			c.put(rec)
 		}
 	})
 	return bad
