@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"telford.dev/telford/internal/clock"
+	"telford.dev/telford/server/internal/identity"
 )
 
 // Off is the address of a door that is closed.
@@ -66,8 +67,13 @@ type Config struct {
 	// ClusterSecret wraps the keys of the cluster at rest. Required with PostgreSQL; on
 	// SQLite a file in Data takes its place when it is empty.
 	ClusterSecret string
-	// Clock is the time of every part. Default: that of the machine.
+	// Clock is the time of every part, for tests. Nil: that of the machine, which for
+	// what is stored and for certificates is corrected by the clock of the database
+	// server on PostgreSQL.
 	Clock clock.Clock
+	// Vault keeps the keys of the cluster, for tests. Nil: files below Data, on
+	// PostgreSQL the database, where they are wrapped with ClusterSecret.
+	Vault identity.Vault
 	// Fast is for tests only: SQLite does not sync, so that a crash of the machine, not
 	// of the process, may lose data.
 	Fast bool
@@ -104,9 +110,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second
-	}
-	if c.Clock == nil {
-		c.Clock = clock.Real()
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -85,27 +85,48 @@ func (r *Runtime) startStore(ctx context.Context) (err error) {
 }
 
 func (r *Runtime) startIdentity(ctx context.Context) (err error) {
+	vault, err := r.vault()
+	if err != nil {
+		return err
+	}
+	s := r.built.store
 	r.built.authority, err = identity.Open(ctx, identity.Config{
-		DB: r.built.store, Storage: r.built.store, Clock: r.cfg.Clock, Log: r.part("identity"),
+		DB: s, Storage: s, Clock: s.Clock(), Log: r.part("identity"), Vault: vault,
 		ClusterSecret: r.cfg.ClusterSecret, Data: r.cfg.Data, Dev: r.cfg.Dev, TrustDomain: r.cfg.TrustDomain,
 		LeafLife: r.cfg.LeafLife, Hosts: r.cfg.advertised(),
 	})
 	if err != nil {
 		return err
 	}
+	s.OnReopen(r.built.authority.Reload)
 	if err := r.writeRoots(); err != nil {
 		return err
 	}
 	return r.built.authority.Start(ctx)
 }
 
+// vault is where the keys of the cluster are. Nodes that share a database share the keys
+// in it.
+func (r *Runtime) vault() (identity.Vault, error) {
+	switch {
+	case r.cfg.Vault != nil:
+		return r.cfg.Vault, nil
+	case r.cfg.Postgres():
+		return identity.NewMetaVault(r.built.store, r.built.store, r.cfg.ClusterSecret)
+	default:
+		return nil, nil // files below Data
+	}
+}
+
 func (r *Runtime) startRegistry(ctx context.Context) (err error) {
+	s := r.built.store
 	r.built.registry, err = registry.Open(ctx, registry.Config{
-		DB: r.built.store, Storage: r.built.store, Clock: r.cfg.Clock, Log: r.part("registry"), Zone: r.cfg.Zone,
+		DB: s, Storage: s, Clock: s.Clock(), Log: r.part("registry"), Zone: r.cfg.Zone,
 	})
 	if err != nil {
 		return err
 	}
+	s.OnReopen(r.built.registry.Reload)
 	r.built.authority.SetHolder(func(namespace, instance string) (string, bool) {
 		i, err := r.built.registry.Get(namespace, instance)
 		if err != nil {
@@ -124,17 +145,17 @@ const returning = 30 * time.Second
 func (r *Runtime) startRouter(context.Context) error {
 	b := &r.built
 	b.router = router.New(router.Config{
-		Index: b.registry, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.cfg.Clock, Log: r.part("router"),
+		Index: b.registry, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.clock, Log: r.part("router"),
 		Returning: returning,
 	})
 	b.gate = admit.New(b.authority, b.authority.Trust())
 	b.sessions = sessions.New(sessions.Config{
 		Registry: b.registry, Router: b.router, Authority: b.authority, Zone: r.cfg.Zone,
-		Version: BuildInfo().Version, Clock: r.cfg.Clock, Log: r.part("sessions"),
+		Version: BuildInfo().Version, Clock: r.clock, Log: r.part("sessions"),
 	})
 	b.admin = admin.New(admin.Config{
 		Authority: b.authority, Registry: b.registry, EndSession: b.sessions.End,
-		Info: r.info, Now: r.cfg.Clock.Now, Log: r.part("admin"),
+		Info: r.info, Now: b.store.Clock().Now, Log: r.part("admin"),
 	})
 	return r.registerMetrics()
 }
@@ -151,14 +172,14 @@ func (r *Runtime) stopRouter(ctx context.Context) error {
 func (r *Runtime) startGRPC(ctx context.Context, early chan<- error) error {
 	b := &r.built
 	link := linkdoor.New(linkdoor.Config{
-		Sessions: b.sessions, Router: b.router, Authority: b.authority, Clock: r.cfg.Clock, Log: r.part("link"),
+		Sessions: b.sessions, Router: b.router, Authority: b.authority, Clock: r.clock, Log: r.part("link"),
 	})
 	b.accept = accept.New(accept.Config{
-		Trust: b.authority.Trust(), Link: link.Serve, Clock: r.cfg.Clock, Log: r.part("accept"),
+		Trust: b.authority.Trust(), Link: link.Serve, Clock: b.store.Clock(), Log: r.part("accept"),
 	})
 	b.grpc = grpcdoor.New(grpcdoor.Config{
 		Router: b.router, Gate: b.gate, Authority: b.authority, Sessions: b.sessions, Register: b.admin.Register,
-		Credentials: accept.Credentials(), Zone: r.cfg.Zone, Log: r.part("grpc"),
+		Credentials: accept.Credentials(), Zone: r.cfg.Zone, Clock: r.clock, Log: r.part("grpc"),
 	})
 	l, err := listen(ctx, "grpc", r.cfg.GRPC, early)
 	if err != nil {

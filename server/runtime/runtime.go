@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -26,6 +27,9 @@ import (
 type Runtime struct {
 	cfg Config
 	log *slog.Logger
+	// clock measures what lasts within this process; what is compared with the clocks of
+	// others is measured by that of the store.
+	clock clock.Clock
 
 	mu      sync.Mutex
 	state   state
@@ -60,7 +64,11 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, &ConfigError{Problems: []Problem{{Key: "data", Message: err.Error()}}}
 	}
 	cfg.Data = data
-	return &Runtime{cfg: cfg, log: cfg.Log, stopped: make(chan struct{})}, nil
+	r := &Runtime{cfg: cfg, log: cfg.Log, clock: cfg.Clock, stopped: make(chan struct{})}
+	if r.clock == nil {
+		r.clock = clock.Real()
+	}
+	return r, nil
 }
 
 // Start builds and starts every part and returns once all doors are open. When a part
@@ -76,7 +84,7 @@ func (r *Runtime) Start(ctx context.Context) error {
 	r.state = isStarting
 	r.mu.Unlock()
 
-	r.started = r.cfg.Clock.Now()
+	r.started = r.clock.Now()
 	early := make(chan error, 1)
 	err := r.startParts(ctx, early)
 	r.mu.Lock()

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/runtime"
 )
@@ -37,13 +36,16 @@ func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	s := &Server{cfg: runtime.Config{
 		GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", HTTPPlain: "on", Fast: true,
-		DrainTimeout: stopTime, Clock: clock.Real(), Log: slog.New(slog.DiscardHandler),
+		DrainTimeout: stopTime, Log: slog.New(slog.DiscardHandler),
 	}}
 	for _, o := range opts {
 		o(&s.cfg)
 	}
 	if s.cfg.Data == "" {
 		s.cfg.Data = t.TempDir()
+		if s.cfg.Fast && s.cfg.Database == "" && s.cfg.Vault == nil {
+			s.cfg.Vault = &identity.MemoryVault{} // nobody else opens this directory
+		}
 	}
 	s.start(t)
 	t.Cleanup(func() { s.Stop(t) })
