@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,6 +231,9 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-c.Done()
+	for ctx := within(t); p.Ready() != nil && ctx.Err() == nil; {
+		runtime.Gosched() // its keeper is about to find out
+	}
 	if _, err := p.Conn(within(t)); errs.CodeOf(err) != errs.Unavailable || !errs.From(err).NotStarted {
 		t.Errorf("a new connection while draining: %v", err)
 	}
@@ -266,4 +271,39 @@ func TestStrangers(t *testing.T) {
 	_ = raw.Close()
 	l.Close()
 	l.Close()
+}
+
+// A peer that did not answer is tried again when it is time, and not more often.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l, inst := w.callee(w.trust("default", "svc", "in_a", time.Hour))
+	var dials atomic.Int64
+	p := NewPool(PoolOptions{Trust: w.trust("default", "caller", "in_b", time.Hour), Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	}})
+	defer p.Close()
+	peer := p.Peer(inst, l.Addr().String())
+	if _, err := peer.Conn(within(t)); err == nil || !peer.Bad() {
+		t.Fatalf("the first dial: %v, bad %v", err, peer.Bad())
+	}
+	ctx := within(t)
+	for peer.Bad() {
+		for range 100 {
+			peer.Probe()
+		}
+		if ctx.Err() != nil {
+			t.Fatal("it stays bad")
+		}
+		runtime.Gosched()
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("%d dials, want the one that failed and one more", n)
+	}
+	if peer.Ready() == nil || p.Trouble() {
+		t.Error("it is not in use again")
+	}
 }

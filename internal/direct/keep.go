@@ -79,8 +79,11 @@ func (p *Peer) silence(beat *session.Heartbeat) time.Duration {
 
 // next is the time until c is to be looked at: calls may begin to wait at any time.
 func (p *Peer) next(beat *session.Heartbeat, c *Conn) time.Duration {
-	d := min(beat.Next(), busyInterval)
 	now := p.pool.opt.Clock.Now()
+	d := min(beat.Next(), busyInterval)
+	if quiet := now.Sub(c.LastReceived()); quiet < d {
+		d -= quiet
+	}
 	for _, at := range []time.Time{c.renewAt, c.notAfter} {
 		if !at.IsZero() {
 			d = min(d, at.Sub(now))

@@ -24,6 +24,8 @@ type Peer struct {
 	conn   atomic.Pointer[Conn]
 	// bad says that the last attempt to reach it has failed.
 	bad atomic.Bool
+	// probeAt is when a peer that is bad may be tried again, on the scale of Pool.Now.
+	probeAt atomic.Int64
 
 	mu       sync.Mutex
 	dialing  *dial
@@ -52,12 +54,21 @@ func (p *Pool) Trouble() bool { return p.trouble.Load() > 0 }
 // Bad reports whether the last attempt to reach this peer has failed.
 func (p *Peer) Bad() bool { return p.bad.Load() }
 
+// Probe has a peer that is bad tried again on the side, when it is time. Without it one
+// that nobody has to wait for would stay bad.
+func (p *Peer) Probe() {
+	if at := p.probeAt.Load(); at <= int64(p.pool.Now()) && p.probeAt.CompareAndSwap(at, int64(p.pool.Now()+dialTimeout)) {
+		p.Connect()
+	}
+}
+
 // move sets where the peer is; what was learnt about the old place is forgotten.
 func (p *Peer) move(t *target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target.Store(t)
 	p.failures, p.lastErr = 0, nil
+	p.probeAt.Store(0)
 }
 
 // Connect starts to dial unless there is a connection, or a dial is under way, or it
@@ -149,6 +160,7 @@ func (p *Peer) failed(err error) {
 		wait = after
 	}
 	p.retryAt = p.pool.Now() + wait
+	p.probeAt.Store(int64(p.retryAt))
 	if !p.gone && !p.bad.Swap(true) {
 		p.pool.trouble.Add(1)
 	}

@@ -96,6 +96,7 @@ type resolved struct {
 	kind       catalog.Kind
 	candidates []pick.Candidate
 	peers      []*direct.Peer
+	reachable  []bool      // by the runtime, as far as it has said
 	err        *errs.Error // why there are no candidates
 }
 
@@ -133,6 +134,7 @@ func (v *Invoker) resolve(r *Route, target message.Target) *resolved {
 	for _, i := range found.Instances {
 		p := v.opt.Pool.Peer(i, view.Address(i))
 		out.peers = append(out.peers, p)
+		out.reachable = append(out.reachable, i.Reachable)
 		out.candidates = append(out.candidates, pick.Candidate{
 			Load: &p.Load, Weight: i.Declaration.Weight, Local: v.opt.Locality != "" && i.Declaration.Locality == v.opt.Locality,
 		})
@@ -185,9 +187,13 @@ func (v *Invoker) pickPeer(ctx context.Context, deadline time.Time, known *resol
 		var trouble []*pick.Load
 		if v.opt.Pool.Trouble() {
 			trouble = append(trouble, avoid...)
-			for _, p := range known.peers {
-				if p.Bad() {
-					trouble = append(trouble, &p.Load)
+			for i, p := range known.peers {
+				if !p.Bad() {
+					continue
+				}
+				trouble = append(trouble, &p.Load)
+				if known.reachable[i] {
+					p.Probe() //nolint:contextcheck // the dial belongs to the pool
 				}
 			}
 			avoid = trouble
