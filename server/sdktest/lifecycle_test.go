@@ -251,6 +251,7 @@ func TestStopLetsHandlersFinish(t *testing.T) {
 		}
 		return &echoResp{Text: in.Text}, nil
 	}))
+	must(t, telford.Handle(s, "ping", func(context.Context, *echoReq) (*echoResp, error) { return &echoResp{}, nil }))
 	w.start(s)
 	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("slow")))
 	must(t, caller.WaitReady(t.Context(), "slow"))
@@ -267,7 +268,7 @@ func TestStopLetsHandlersFinish(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(context.Background()) }()
 	eventually(t, "nobody picks it any more", func() bool {
-		_, err := telford.Call[echoResp](t.Context(), caller, "slow", "wait", &echoReq{}, telford.MaxAttempts(1))
+		_, err := telford.Call[echoResp](t.Context(), caller, "slow", "ping", &echoReq{}, telford.MaxAttempts(1))
 		return errors.Is(err, telford.ErrNoInstance) || errors.Is(err, telford.ErrUnavailable)
 	})
 	close(goOn)
@@ -293,7 +294,7 @@ func TestStopBudget(t *testing.T) {
 		close(ended)
 		return nil, ctx.Err()
 	}))
-	w.start(s)
+	must(t, s.Start(t.Context()))
 	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("slow")))
 	must(t, caller.WaitReady(t.Context(), "slow"))
 	failed := make(chan error, 1)
