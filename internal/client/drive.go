@@ -1,8 +1,6 @@
 package client
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -12,7 +10,6 @@ import (
 	"telford.dev/telford/internal/catalogpb"
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
-	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/internal/session"
 )
 
@@ -187,13 +184,6 @@ func (s *Session) watch(p *port, resume bool) bool {
 	return true
 }
 
-// pong is the end of a ping: a round trip, or a failure.
-type pong struct {
-	p   *port
-	rtt time.Duration
-	err error
-}
-
 // serve carries the session on p, and on the ports that take its place, until the
 // connection is lost.
 func (s *Session) serve(p *port) error {
@@ -326,12 +316,6 @@ func (s *Session) serve(p *port) error {
 	}
 }
 
-// nextBeat is how long to wait for a sign of life from now.
-func (s *Session) nextBeat(beat *session.Heartbeat, p *port) time.Duration {
-	quiet := s.opt.Clock.Now().Sub(p.conn.LastReceived())
-	return max(beat.Next()-quiet, 100*time.Millisecond)
-}
-
 // ended makes the end of a connection something to come back from, unless the runtime
 // has said that there is no coming back.
 func ended(err error) error {
@@ -346,63 +330,6 @@ func ended(err error) error {
 	c := *e
 	c.Code, c.GRPCCode = errs.Unavailable, codes.Unavailable
 	return &c
-}
-
-// rest handles what had arrived before the end of a connection.
-func (s *Session) rest(p *port) error {
-	for {
-		select {
-		case m := <-p.mail:
-			if w, ok := m.GetMessage().(*telfordv1.ServerMessage_Watch); ok {
-				s.update(p, w.Watch)
-				continue
-			}
-			if err := s.handle(p, m); err != nil {
-				return err
-			}
-		default:
-			return nil
-		}
-	}
-}
-
-// handle takes in the messages that any connection may bring at any time.
-func (s *Session) handle(p *port, m *telfordv1.ServerMessage) error {
-	switch v := m.GetMessage().(type) {
-	case *telfordv1.ServerMessage_Ping:
-		p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Pong{Pong: &telfordv1.Pong{Id: v.Ping.GetId()}}})
-	case *telfordv1.ServerMessage_Permits:
-		if v.Permits.GetLane() == "" || v.Permits.GetLane() == "calls" {
-			s.peer.SetPermits(int(v.Permits.GetTotal()))
-		}
-	case *telfordv1.ServerMessage_Roots:
-		roots, err := ident.ParseCertificates(v.Roots.GetRoots())
-		if err != nil || len(roots) == 0 {
-			s.opt.Log.Error("the runtime has sent roots that cannot be read", "error", err)
-			return nil
-		}
-		s.opt.Trust.SetRoots(roots)
-	case *telfordv1.ServerMessage_Fenced:
-		return fenced(v.Fenced.GetReason())
-	}
-	return nil
-}
-
-// revoked applies a revocation: connections of who is named close at once.
-func (s *Session) revoked(r *telfordv1.Revocation) {
-	s.opt.Trust.Revoke(r.GetSnapshot(), r.GetKeys(), qualify(s.opt.Trust.Identity().Namespace, r.GetInstances()))
-}
-
-// update takes in a step of the watch, and reports false while it lacks its last part.
-func (s *Session) update(p *port, u *telfordv1.WatchUpdate) bool {
-	whole := p.parts.Add(catalogpb.UpdateFromProto(u))
-	if whole == nil {
-		return false
-	}
-	if gone := s.opt.View.Apply(whole); len(gone) > 0 {
-		s.opt.Events.Gone(gone)
-	}
-	return true
 }
 
 func (s *Session) markReady() {
@@ -430,135 +357,4 @@ func (s *Session) drop(p *port, cause error) {
 	s.setUp(false)
 	s.peer.Detach(p.conn, cause)
 	p.conn.Close(cause)
-}
-
-// ping asks for a sign of life on a goroutine of its own.
-func (s *Session) ping(p *port, timeout time.Duration) {
-	s.goFunc(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, timeout)
-		defer cancel()
-		rtt, err := p.conn.Ping(ctx)
-		select {
-		case s.pongs <- pong{p, rtt, err}:
-		case <-s.ctx.Done():
-		}
-	})
-}
-
-// deaf reports a runtime that answers pings and takes no commands.
-func (s *Session) deaf(p *port) error {
-	interval := micros(p.ack.GetHeartbeatIntervalUs())
-	if interval <= 0 {
-		interval = session.Interval
-	}
-	oldest, waiting := s.peer.OldestUnreceived()
-	if silent := s.opt.Clock.Now().Sub(oldest); waiting && silent >= 2*interval {
-		return errs.New(errs.Unavailable, "the runtime at %s answers, but has not taken a command for %s", s.opt.Server, silent.Round(time.Second))
-	}
-	return nil
-}
-
-// rotate renews the certificate and opens a connection with it, which then takes the
-// place of the one in use.
-func (s *Session) rotate(p *port) {
-	s.goFunc(func() {
-		next, err := s.successor(p)
-		if err != nil && s.ctx.Err() == nil {
-			s.opt.Log.Warn("the certificate could not be renewed; it is tried again", "error", err, "not_after", s.opt.Trust.Identity().NotAfter)
-		}
-		select {
-		case s.handed <- next:
-		case <-s.ctx.Done():
-			if next != nil {
-				next.conn.Close(errStopped)
-			}
-		case <-s.done:
-			if next != nil {
-				next.conn.Close(errStopped)
-			}
-		}
-	})
-}
-
-func (s *Session) successor(p *port) (*port, error) {
-	// A certificate that an earlier attempt has brought is not fetched again.
-	if !s.opt.Trust.Identity().NotAfter.After(p.notAfter) {
-		if err := s.renew(s.ctx); err != nil {
-			return nil, err
-		}
-	}
-	s.mu.Lock()
-	token := s.token
-	s.mu.Unlock()
-	return s.connect(s.ctx, token)
-}
-
-// retireTimeout is how long a replaced connection may take to deliver what it has.
-const retireTimeout = 30 * time.Second
-
-// retire lets a replaced connection finish.
-func (s *Session) retire(p *port) {
-	s.goFunc(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, retireTimeout)
-		defer cancel()
-		if err := p.conn.Drain(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			s.opt.Log.Warn("a replaced connection did not finish in time", "error", err)
-		}
-	})
-}
-
-// drained follows the wish of the runtime that this connection end: what runs may
-// finish, new calls wait for the next connection.
-func (s *Session) drained(p *port, d *telfordv1.Drain) error {
-	s.opt.Events.Draining(d.GetReason())
-	s.peer.Detach(p.conn, errs.New(errs.Unavailable, "the runtime is draining: %s", d.GetReason()))
-	s.setUp(false)
-	left := retireTimeout
-	if us := d.GetDeadlineUs(); us > 0 {
-		left = min(left, micros(us))
-	}
-	s.goFunc(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, left)
-		defer cancel()
-		_ = p.conn.Drain(ctx) // it closes the connection either way
-	})
-	return errDrained(d)
-}
-
-func errDrained(d *telfordv1.Drain) error {
-	return errs.New(errs.Unavailable, "the runtime is draining: %s", d.GetReason()).After(micros(d.GetReconnectAfterUs()))
-}
-
-// renewal is the timer of the next renewal; the zero value never fires.
-type renewal struct {
-	timer interface {
-		C() <-chan time.Time
-		Stop() bool
-	}
-}
-
-func (r renewal) c() <-chan time.Time {
-	if r.timer == nil {
-		return nil
-	}
-	return r.timer.C()
-}
-
-func (r renewal) stop() {
-	if r.timer != nil {
-		r.timer.Stop()
-	}
-}
-
-// renewTimer is for the successor of p; after a failure it fires in a part of the time
-// that is left.
-func (s *Session) renewTimer(p *port, failed bool) renewal {
-	if s.opt.Key == nil {
-		return renewal{} // the certificate is not ours to renew
-	}
-	d := s.renewIn()
-	if left := p.notAfter.Sub(s.opt.Clock.Now()); failed {
-		d = min(max(left/10, 500*time.Millisecond), 30*time.Second)
-	}
-	return renewal{s.opt.Clock.NewTimer(d)}
 }

@@ -1,0 +1,89 @@
+package client
+
+import (
+	"context"
+
+	telfordv1 "telford.dev/telford/api/telford/v1"
+	"telford.dev/telford/internal/catalogpb"
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/ident"
+)
+
+// rest handles what had arrived before the end of a connection.
+func (s *Session) rest(p *port) error {
+	for {
+		select {
+		case m := <-p.mail:
+			if w, ok := m.GetMessage().(*telfordv1.ServerMessage_Watch); ok {
+				s.update(p, w.Watch)
+				continue
+			}
+			if err := s.handle(p, m); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// handle takes in the messages that any connection may bring at any time.
+func (s *Session) handle(p *port, m *telfordv1.ServerMessage) error {
+	switch v := m.GetMessage().(type) {
+	case *telfordv1.ServerMessage_Ping:
+		p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Pong{Pong: &telfordv1.Pong{Id: v.Ping.GetId()}}})
+	case *telfordv1.ServerMessage_Permits:
+		if v.Permits.GetLane() == "" || v.Permits.GetLane() == "calls" {
+			s.peer.SetPermits(int(v.Permits.GetTotal()))
+		}
+	case *telfordv1.ServerMessage_Roots:
+		roots, err := ident.ParseCertificates(v.Roots.GetRoots())
+		if err != nil || len(roots) == 0 {
+			s.opt.Log.Error("the runtime has sent roots that cannot be read", "error", err)
+			return nil
+		}
+		s.opt.Trust.SetRoots(roots)
+	case *telfordv1.ServerMessage_Fenced:
+		return fenced(v.Fenced.GetReason())
+	}
+	return nil
+}
+
+// revoked applies a revocation: connections of who is named close at once.
+func (s *Session) revoked(r *telfordv1.Revocation) {
+	s.opt.Trust.Revoke(r.GetSnapshot(), r.GetKeys(), qualify(s.opt.Trust.Identity().Namespace, r.GetInstances()))
+}
+
+// update takes in a step of the watch, and reports false while it lacks its last part.
+func (s *Session) update(p *port, u *telfordv1.WatchUpdate) bool {
+	whole := p.parts.Add(catalogpb.UpdateFromProto(u))
+	if whole == nil {
+		return false
+	}
+	if gone := s.opt.View.Apply(whole); len(gone) > 0 {
+		s.opt.Events.Gone(gone)
+	}
+	return true
+}
+
+// drained follows the wish of the runtime that this connection end: what runs may
+// finish, new calls wait for the next connection.
+func (s *Session) drained(p *port, d *telfordv1.Drain) error {
+	s.opt.Events.Draining(d.GetReason())
+	s.peer.Detach(p.conn, errs.New(errs.Unavailable, "the runtime is draining: %s", d.GetReason()))
+	s.setUp(false)
+	left := retireTimeout
+	if us := d.GetDeadlineUs(); us > 0 {
+		left = min(left, micros(us))
+	}
+	s.goFunc(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, left)
+		defer cancel()
+		_ = p.conn.Drain(ctx) // it closes the connection either way
+	})
+	return errDrained(d)
+}
+
+func errDrained(d *telfordv1.Drain) error {
+	return errs.New(errs.Unavailable, "the runtime is draining: %s", d.GetReason()).After(micros(d.GetReconnectAfterUs()))
+}

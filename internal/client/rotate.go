@@ -1,0 +1,90 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// rotate renews the certificate and opens a connection with it, which then takes the
+// place of the one in use.
+func (s *Session) rotate(p *port) {
+	s.goFunc(func() {
+		next, err := s.successor(p)
+		if err != nil && s.ctx.Err() == nil {
+			s.opt.Log.Warn("the certificate could not be renewed; it is tried again", "error", err, "not_after", s.opt.Trust.Identity().NotAfter)
+		}
+		select {
+		case s.handed <- next:
+		case <-s.ctx.Done():
+			if next != nil {
+				next.conn.Close(errStopped)
+			}
+		case <-s.done:
+			if next != nil {
+				next.conn.Close(errStopped)
+			}
+		}
+	})
+}
+
+func (s *Session) successor(p *port) (*port, error) {
+	// A certificate that an earlier attempt has brought is not fetched again.
+	if !s.opt.Trust.Identity().NotAfter.After(p.notAfter) {
+		if err := s.renew(s.ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	token := s.token
+	s.mu.Unlock()
+	return s.connect(s.ctx, token)
+}
+
+// retireTimeout is how long a replaced connection may take to deliver what it has.
+const retireTimeout = 30 * time.Second
+
+// retire lets a replaced connection finish.
+func (s *Session) retire(p *port) {
+	s.goFunc(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, retireTimeout)
+		defer cancel()
+		if err := p.conn.Drain(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			s.opt.Log.Warn("a replaced connection did not finish in time", "error", err)
+		}
+	})
+}
+
+// renewal is the timer of the next renewal; the zero value never fires.
+type renewal struct {
+	timer interface {
+		C() <-chan time.Time
+		Stop() bool
+	}
+}
+
+func (r renewal) c() <-chan time.Time {
+	if r.timer == nil {
+		return nil
+	}
+	return r.timer.C()
+}
+
+func (r renewal) stop() {
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+// renewTimer is for the successor of p; after a failure it fires in a part of the time
+// that is left.
+func (s *Session) renewTimer(p *port, failed bool) renewal {
+	if s.opt.Key == nil {
+		return renewal{} // the certificate is not ours to renew
+	}
+	d := s.renewIn()
+	if left := p.notAfter.Sub(s.opt.Clock.Now()); failed {
+		d = min(max(left/10, 500*time.Millisecond), 30*time.Second)
+	}
+	return renewal{s.opt.Clock.NewTimer(d)}
+}
