@@ -132,6 +132,7 @@ func (p *Peer) succeed(c *Conn) bool {
 		next.Close(errs.New(errs.Unavailable, "the connection is not needed"))
 		return true
 	}
+	p.checkRevoked(next)
 	p.pool.retire(c)
 	p.pool.goFunc(func() { p.keep(next) })
 	return true

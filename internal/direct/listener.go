@@ -189,8 +189,8 @@ func (l *Listener) serveLink(nc *tls.Conn, state tls.ConnectionState, id ident.I
 		return
 	}
 	s := &served{id: id, lc: lc, close: lc.Close}
-	if !l.track(s) {
-		lc.Close(errs.New(errs.Unavailable, "this instance has stopped"))
+	if err := l.track(s); err != nil {
+		lc.Close(err)
 		return
 	}
 	<-lc.Done()
@@ -199,7 +199,7 @@ func (l *Listener) serveLink(nc *tls.Conn, state tls.ConnectionState, id ident.I
 
 func (l *Listener) serveGRPC(nc *tls.Conn, id ident.Identity) {
 	s := &served{id: id, close: func(error) { _ = nc.Close() }} // HTTP/2 has no word for why
-	if !l.track(s) {
+	if l.track(s) != nil {
 		_ = nc.Close()
 		return
 	}
@@ -209,12 +209,18 @@ func (l *Listener) serveGRPC(nc *tls.Conn, id ident.Identity) {
 	}
 }
 
-// track books a connection and arranges for its end with the leaves of both ends.
-func (l *Listener) track(s *served) bool {
+// track books a connection and arranges for its end with the leaves of both ends. The
+// error says why it must end now.
+func (l *Listener) track(s *served) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.draining {
-		return false
+		return errs.New(errs.Unavailable, "this instance has stopped").Unstarted()
+	}
+	// The news may have come since the connection was judged; what comes from now on
+	// finds it in the books.
+	if err := l.opt.Trust.CheckRevoked(s.id); err != nil {
+		return err
 	}
 	l.conns[s] = struct{}{}
 	if end := sooner(l.opt.Trust.Identity().NotAfter, s.id.NotAfter); !end.IsZero() {
@@ -222,7 +228,7 @@ func (l *Listener) track(s *served) bool {
 			s.close(errs.New(errs.Unavailable, "the certificate of the connection has ended"))
 		})
 	}
-	return true
+	return nil
 }
 
 func (l *Listener) untrack(s *served) {

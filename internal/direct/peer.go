@@ -146,8 +146,17 @@ func (p *Peer) dial(d *dial) {
 	p.Load.Start(p.pool.Now())
 	p.conn.Store(c)
 	p.mu.Unlock()
+	p.checkRevoked(c)
 	close(d.done)
 	p.keep(c)
+}
+
+// checkRevoked gives c, which was just put in use, up if the other end was revoked while
+// it was opened; later news finds it in use.
+func (p *Peer) checkRevoked(c *Conn) {
+	if err := p.pool.opt.Trust.CheckRevoked(c.id); err != nil && p.conn.CompareAndSwap(c, nil) {
+		c.Close(err)
+	}
 }
 
 // failed notes, with mu held, that the peer cannot be reached now.

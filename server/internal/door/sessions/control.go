@@ -165,6 +165,13 @@ func (s *Server) newHeld(k key, owner Owner, token, before digest, inFlight uint
 func (p *Port) welcome(h *held, v verdict, m *telfordv1.Hello, token string) *errs.Error {
 	s := p.server
 	p.held.Store(h)
+	// Who is revoked from now on is found by it; who was so since the Hello was judged, here.
+	if err := s.cfg.Authority.Trust().CheckRevoked(p.owner.Identity); err != nil {
+		if v == begin || v == replace {
+			s.end(h, errs.From(err), nil)
+		}
+		return errs.From(err)
+	}
 	previous, ok := h.attach(p)
 	if !ok {
 		return errs.New(errs.Unavailable, "the session ended while it was being opened; say Hello anew")
