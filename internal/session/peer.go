@@ -65,8 +65,8 @@ type Peer struct {
 	commands map[uint64]*command
 	heard    time.Time // when the other end last answered or acknowledged a command
 	done     set       // results that have arrived, or that nobody waits for
-	unacked  int // results since the last Ack was made
-	bytes    int // and their size
+	unacked  int       // results since the last Ack was made
+	bytes    int       // and their size
 	acked    uint64
 	cancels  []uint64 // given up while the session was cut
 	permits  int
