@@ -43,7 +43,7 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 	for {
 		e, err := p.pick(s, v)
 		if err != nil {
-			if s, e, err = p.pickOrWait(ctx); err != nil {
+			if e, err = p.pickOrWait(ctx); err != nil {
 				m.ended.count(err)
 				return nil, err
 			}

@@ -20,18 +20,18 @@ func (r *Router) announce() {
 // pickOrWait is pick for a router that has just begun: when all that stands in the way is
 // that instances known from before have no link yet, it waits until one has, at most
 // until the end of ctx or of the time that they are given.
-func (p *picking) pickOrWait(ctx context.Context) (*service, *entry, *errs.Error) {
+func (p *picking) pickOrWait(ctx context.Context) (*entry, *errs.Error) {
 	r := p.router
 	for {
 		attached := *r.attached.Load()
 		s, v := r.current(p.key)
 		e, err := p.pick(s, v)
 		if err == nil {
-			return s, e, nil
+			return e, nil
 		}
 		left := r.returnBy.Sub(r.clock.Now())
 		if left <= 0 || !p.returning(v) {
-			return s, nil, err
+			return nil, err
 		}
 		timer := r.clock.NewTimer(min(left, look))
 		select {
@@ -39,7 +39,7 @@ func (p *picking) pickOrWait(ctx context.Context) (*service, *entry, *errs.Error
 		case <-timer.C():
 		case <-ctx.Done():
 			timer.Stop()
-			return s, nil, err
+			return nil, err
 		}
 		timer.Stop()
 	}

@@ -72,7 +72,7 @@ func (s *stream) open(ctx context.Context) *errs.Error {
 		svc, v := r.current(s.key)
 		e, err := s.pick(svc, v)
 		if err != nil {
-			if _, e, err = s.pickOrWait(ctx); err != nil {
+			if e, err = s.pickOrWait(ctx); err != nil {
 				return err
 			}
 		}
