@@ -19,6 +19,9 @@ func run() int {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		getenv: os.Getenv, environ: os.Environ,
 	}
+	// A limit on the size of files is to fail a write, as a full disk does and as the store
+	// survives, and never to end the process, whatever the default for the signal is.
+	signal.Ignore(syscall.SIGXFSZ)
 	if len(os.Args) > 1 && os.Args[1] == "serve" {
 		// serve has its own way with signals: the first drains, the second ends.
 		signals := make(chan os.Signal, 2)
