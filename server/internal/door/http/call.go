@@ -27,6 +27,9 @@ func (s *Server) prepare(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err == nil {
 		call.Body, err = body(w, r)
 	}
+	if err == nil {
+		err = checkForm(r.Header.Values("Content-Type"), call.Body)
+	}
 	if err != nil {
 		fail(w, err)
 		return nil, nil, nil, false

@@ -2,6 +2,7 @@ package httpdoor
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +59,7 @@ func contentType(values []string) (message.ContentType, *errs.Error) {
 	if len(values) == 1 {
 		if media, _, err := mime.ParseMediaType(values[0]); err == nil {
 			switch media {
-			case "application/json", "text/json":
+			case "application/json", "text/json", formType:
 				return message.JSON, nil
 			case "application/protobuf", "application/x-protobuf", "application/vnd.google.protobuf":
 				return message.Proto, nil
@@ -68,6 +69,22 @@ func contentType(values []string) (message.ContentType, *errs.Error) {
 		}
 	}
 	return message.None, errs.New(errs.InvalidArgument, "content type %q is not understood; send application/json, application/protobuf or application/msgpack", short(strings.Join(values, ", "))).
+		Unstarted().With(metaStatus, strconv.Itoa(http.StatusUnsupportedMediaType))
+}
+
+// formType is what curl -d says of every body. It is taken for JSON where it is that.
+const formType = "application/x-www-form-urlencoded"
+
+// checkForm refuses a body that was sent as a form and is one.
+func checkForm(values []string, body []byte) *errs.Error {
+	if len(values) != 1 || len(body) == 0 {
+		return nil
+	}
+	if media, _, err := mime.ParseMediaType(values[0]); err != nil || media != formType || json.Valid(body) {
+		return nil
+	}
+	return errs.New(errs.InvalidArgument, "a body of content type %s is taken only when it is JSON, and this is none: send JSON, or send the header "+
+		"Content-Type: application/protobuf or application/msgpack with a body of that (curl: -H 'Content-Type: …' --data-binary @FILE)", formType).
 		Unstarted().With(metaStatus, strconv.Itoa(http.StatusUnsupportedMediaType))
 }
 
@@ -145,6 +162,7 @@ func setPairs(h http.Header, prefix string, pairs []message.Pair) {
 // bodyTimeout.
 func body(w http.ResponseWriter, r *http.Request) ([]byte, *errs.Error) {
 	if r.ContentLength > message.MaxPayload {
+		linger(w, r, r.Body)
 		return nil, message.CheckPayload(int(min(r.ContentLength, 1<<62)))
 	}
 	rc := http.NewResponseController(w)
@@ -152,6 +170,7 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, *errs.Error) {
 	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	var b []byte
 	var err error
+	whole := r.Body
 	if r.ContentLength >= 0 {
 		b = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(r.Body, b)
@@ -163,6 +182,7 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, *errs.Error) {
 	case err == nil:
 		return b, nil
 	case errors.As(err, &tooLarge):
+		linger(w, r, whole)
 		e := message.CheckPayload(message.MaxPayload + 1)
 		e.Message = fmt.Sprintf("payload of more than %d bytes is over the limit of %d bytes; send a reference to it instead, or split it", message.MaxPayload, message.MaxPayload)
 		return nil, e
@@ -170,6 +190,23 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, *errs.Error) {
 		return nil, errs.New(errs.InvalidArgument, "the body ended early: %w", err).Unstarted().
 			With(metaStatus, strconv.Itoa(http.StatusRequestTimeout))
 	}
+}
+
+// lingerTimeout and lingerBytes bound how much of a body that is too large is taken in
+// after all.
+const (
+	lingerTimeout = 5 * time.Second
+	lingerBytes   = 2 * message.MaxPayload
+)
+
+// linger takes in the rest of a body that is refused: who still writes when the
+// connection closes finds an error of the network in place of the answer.
+func linger(w http.ResponseWriter, r *http.Request, body io.Reader) {
+	if r.ContentLength > lingerBytes || r.Header.Get("Expect") != "" {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTimeout)) // not every writer has one
+	_, _ = io.CopyN(io.Discard, body, lingerBytes)                                   // as far as it goes
 }
 
 // routed makes the request to the router.
