@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/interop/grpc_testing"
 
 	"telford.dev/telford"
 )
@@ -108,8 +108,7 @@ func (spec *workerSpec) start() (*telford.Service, error) {
 
 // handlers are what the tests call.
 func handlers(s *telford.Service, journal io.Writer) error {
-	healthpb := &health{}
-	s.RegisterService(&grpc_health_v1.Health_ServiceDesc, healthpb)
+	s.RegisterService(&grpc_testing.TestService_ServiceDesc, &generated{})
 	return errors.Join(
 		// work notes that it has begun, takes its time and says who did it.
 		telford.Handle(s, "work", func(ctx context.Context, in *workReq) (*workResp, error) {
@@ -139,11 +138,11 @@ func handlers(s *telford.Service, journal io.Writer) error {
 	)
 }
 
-// health is a service of generated code, for callers that speak plain gRPC.
-type health struct {
-	grpc_health_v1.UnimplementedHealthServer
+// generated is a service of generated code, for callers that speak plain gRPC.
+type generated struct {
+	grpc_testing.UnimplementedTestServiceServer
 }
 
-func (*health) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
-	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+func (*generated) EmptyCall(context.Context, *grpc_testing.Empty) (*grpc_testing.Empty, error) {
+	return &grpc_testing.Empty{}, nil
 }
