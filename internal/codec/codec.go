@@ -41,7 +41,7 @@ func Append(b []byte, v any, ct message.ContentType) ([]byte, error) {
 		if err != nil {
 			return b, errs.New(errs.InvalidArgument, "encode %T as JSON: %w", v, err).Unstarted()
 		}
-		return check(b, out, start)
+		return check(b, out[:start+len(Compact(out[start:]))], start)
 	case ct == message.JSON:
 		out, err := json.Marshal(v)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/api"
@@ -106,23 +107,29 @@ func routing(r *http.Request, code int) *errs.Error {
 	return errs.New(errs.NotFound, "the API has no %s; see %s", r.URL.Path, OpenAPIPath)
 }
 
-// marshaler writes the JSON of the API. The failure that ends a stream behind its first
-// message has the fields of problem details, as a failure before it has.
+// marshaler writes the JSON of the API, without white space. The failure that ends a
+// stream behind its first message has the fields of problem details, as a failure before
+// it has.
 type marshaler struct{ *runtime.JSONPb }
 
 func (m marshaler) Marshal(v any) ([]byte, error) {
+	text, err := m.JSONPb.Marshal(detailed(v))
+	return codec.Compact(text), err
+}
+
+func detailed(v any) any {
 	chunk, ok := v.(map[string]proto.Message)
 	if !ok {
-		return m.JSONPb.Marshal(v)
+		return v
 	}
 	st, ok := chunk["error"].(*spb.Status)
 	if !ok {
-		return m.JSONPb.Marshal(v)
+		return v
 	}
 	e := errpb.FromTransport(status.FromProto(st).Err())
 	code := runtime.HTTPStatusFromCode(e.GRPCCode)
-	return m.JSONPb.Marshal(map[string]proto.Message{"error": &adminv1.Problem{
+	return map[string]proto.Message{"error": &adminv1.Problem{
 		Type: "urn:telford:error:" + string(e.Code), Title: http.StatusText(code), Status: int32(code),
 		Detail: e.Message, Code: string(e.Code),
-	}})
+	}}
 }

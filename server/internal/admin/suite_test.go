@@ -25,6 +25,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/clock"
+	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errs"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 	"telford.dev/telford/server/internal/identity"
@@ -172,6 +173,7 @@ func sameBytes(t *testing.T, got []byte, want proto.Message) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	text = codec.Compact(text)
 	if diff := cmp.Diff(string(text), strings.TrimSpace(string(got))); diff != "" {
 		t.Errorf("JSON differs from gRPC (-gRPC +HTTP):\n%s", diff)
 	}

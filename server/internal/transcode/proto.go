@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/message"
 )
@@ -129,6 +130,7 @@ func (s *set) protoToJSON(desc protoreflect.MessageDescriptor, body []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
+	out = codec.Compact(out)
 	return out, fits(len(out), "JSON")
 }
 

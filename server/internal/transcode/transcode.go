@@ -4,8 +4,8 @@
 // does not know and never touches bytes that both ends understand. It starts no
 // goroutines.
 //
-// JSON is that of protobuf with the proto's field names and unpopulated fields: 64-bit
-// integers are strings, bytes are base64. Between JSON and msgpack integers keep every
+// JSON is that of protobuf with the proto's field names and unpopulated fields, and
+// without white space: 64-bit integers are strings, bytes are base64. Between JSON and msgpack integers keep every
 // digit up to 64 bits either way, signed or unsigned, and larger ones are refused; JSON
 // numbers with a point or an exponent are 64-bit floats, and floats have a point; msgpack
 // binary becomes a base64 string (and a JSON string never becomes binary), a timestamp an
