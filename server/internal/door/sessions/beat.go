@@ -57,7 +57,7 @@ func (p *Port) listen() {
 	p.beat.OnReceived()
 	h := p.held.Load()
 	h.revive(p)
-	p.server.cfg.Registry.Touch(h.key.namespace, h.key.instance)
+	h.touch()
 }
 
 // tick keeps the heartbeat. Everything that was received counts as life.

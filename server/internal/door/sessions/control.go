@@ -112,6 +112,7 @@ func (p *Port) hello(m *telfordv1.Hello) *errs.Error {
 		c.matches = c.token && old.token == presented
 		c.precedes = c.token && old.before == presented
 		c.connected = old.connected()
+		c.lapsed = c.matches && old.lapsed()
 	}
 	v := decide(c)
 	h := old
@@ -121,7 +122,7 @@ func (p *Port) hello(m *telfordv1.Hello) *errs.Error {
 		cause := fencedError(k)
 		p.fence(cause)
 		return nil
-	case begin, replace:
+	case begin, replace, renew:
 		if old == nil && len(s.sessions) >= s.cfg.MaxSessions {
 			s.mu.Unlock()
 			return errs.New(errs.ResourceExhausted, "the runtime holds its limit of %d sessions", s.cfg.MaxSessions).After(retryFull)
@@ -131,14 +132,21 @@ func (p *Port) hello(m *telfordv1.Hello) *errs.Error {
 		s.sessions[k] = h
 	}
 	s.mu.Unlock()
-	if v == replace {
+	switch v {
+	case replace:
 		s.end(old, fencedError(k), p)
+	case renew:
+		s.end(old, lapsedError(k), nil)
 	}
 	return p.welcome(h, v, m, token)
 }
 
 func fencedError(k key) *errs.Error {
 	return errs.New(errs.FailedPrecondition, "another process has opened a session as instance %q; give each process an instance id of its own", k.instance)
+}
+
+func lapsedError(k key) *errs.Error {
+	return errs.New(errs.Unavailable, "the registration of instance %q has ended, and its session with it; say Hello anew and register again", k.instance)
 }
 
 // newHeld makes a session, with mu held.
@@ -276,5 +284,5 @@ func (p *Port) goodbye(m *telfordv1.Goodbye) {
 
 // String names what happened, for logs.
 func (v verdict) String() string {
-	return [...]string{"begin", "resume", "handover", "replace", "refuse"}[v]
+	return [...]string{"begin", "resume", "handover", "replace", "renew", "refuse"}[v]
 }

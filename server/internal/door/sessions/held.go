@@ -140,17 +140,49 @@ func (h *held) unreachable() {
 }
 
 // reachable tells the registry that commands can be delivered, if the instance has
-// registered over this session and a live connection carries it.
+// registered over this session and a live connection carries it. Where the registration
+// has ended meanwhile, the session ends too: its successor brings a new one.
 func (h *held) reachable() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.ended != nil || h.current == nil || !h.registered || h.suspended {
+		h.mu.Unlock()
 		return
 	}
 	end, ok := h.server.cfg.Registry.Session(h.key.namespace, h.key.instance)
 	if ok {
 		h.reach = end
 	}
+	h.mu.Unlock()
+	if !ok {
+		h.server.end(h, lapsedError(h.key), nil)
+	}
+}
+
+// touch notes a sign of life. It ends a session whose registration has ended.
+func (h *held) touch() {
+	if h.server.cfg.Registry.Touch(h.key.namespace, h.key.instance) {
+		return
+	}
+	h.mu.Lock()
+	registered := h.registered
+	h.mu.Unlock()
+	if registered {
+		h.server.end(h, lapsedError(h.key), nil)
+	}
+}
+
+// lapsed reports whether there is nothing to go on with: the registration has ended, or
+// the instance has neither registered nor called over this session. Who asks is at the
+// other end, which is a sign of life.
+func (h *held) lapsed() bool {
+	h.mu.Lock()
+	registered := h.registered
+	h.mu.Unlock()
+	if registered {
+		return !h.server.cfg.Registry.Touch(h.key.namespace, h.key.instance)
+	}
+	at := h.peer.Position()
+	return at.Floor == 0 && len(at.Above) == 0 && at.LastSent == 0
 }
 
 // suspend marks that the other end is silent; revive that it was heard again.

@@ -13,6 +13,9 @@ type claim struct {
 	precedes bool
 	// connected: a connection carries the session.
 	connected bool
+	// lapsed: there is nothing to go on with. Its registration has ended, or there never
+	// was one, nor a call.
+	lapsed bool
 }
 
 // verdict is what becomes of a Hello.
@@ -23,6 +26,7 @@ const (
 	resume                  // the session goes on after a cut
 	handover                // the session moves to this connection
 	replace                 // the older session is fenced for good, a new one begins
+	renew                   // the session has ended with its registration, a new one begins
 	refuse                  // whoever says this Hello was fenced
 )
 
@@ -37,6 +41,8 @@ func decide(c claim) verdict {
 		return begin
 	case !c.token:
 		return replace
+	case c.matches && c.lapsed:
+		return renew
 	case c.matches && c.connected:
 		return handover
 	case c.matches:

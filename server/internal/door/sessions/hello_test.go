@@ -27,25 +27,29 @@ func TestDecide(t *testing.T) {
 				for _, matches := range bools {
 					for _, precedes := range bools {
 						for _, connected := range bools {
-							c := claim{token, fenced, exists, matches, precedes, connected}
-							got := decide(c)
-							var want verdict
-							switch {
-							case token && fenced:
-								want = refuse // for good
-							case !exists:
-								want = begin
-							case token && matches && connected:
-								want = handover
-							case token && matches:
-								want = resume
-							case !token || precedes:
-								want = replace
-							default:
-								want = refuse // somebody newer has it
-							}
-							if got != want {
-								t.Errorf("%+v: %s, want %s", c, got, want)
+							for _, lapsed := range bools {
+								c := claim{token, fenced, exists, matches, precedes, connected, lapsed}
+								got := decide(c)
+								var want verdict
+								switch {
+								case token && fenced:
+									want = refuse // for good
+								case !exists:
+									want = begin
+								case token && matches && lapsed:
+									want = renew
+								case token && matches && connected:
+									want = handover
+								case token && matches:
+									want = resume
+								case !token || precedes:
+									want = replace
+								default:
+									want = refuse // somebody newer has it
+								}
+								if got != want {
+									t.Errorf("%+v: %s, want %s", c, got, want)
+								}
 							}
 						}
 					}
