@@ -14,6 +14,7 @@ func (r *Runtime) drain(ctx context.Context) {
 		return // the doors were not reached
 	}
 	b.admin.Stop()
+	b.router.Leave()
 	var wg sync.WaitGroup
 	wg.Go(func() { b.sessions.Stop(ctx) })
 	if b.accept != nil {

@@ -17,6 +17,13 @@ func (r *Router) announce() {
 	close(*r.attached.Swap(&next))
 }
 
+// Leave has no call wait for instances to come back any more: a router that is about to
+// end will not see them.
+func (r *Router) Leave() {
+	r.leaving.Store(true)
+	r.announce()
+}
+
 // pickOrWait is pick for a router that has just begun: when all that stands in the way is
 // that instances known from before have no link yet, it waits until one has, at most
 // until the end of ctx or of the time that they are given.
@@ -30,7 +37,7 @@ func (p *picking) pickOrWait(ctx context.Context) (*entry, *errs.Error) {
 			return e, nil
 		}
 		left := r.returnBy.Sub(r.clock.Now())
-		if left <= 0 || !p.returning(v) {
+		if left <= 0 || r.leaving.Load() || !p.returning(v) {
 			return nil, err
 		}
 		timer := r.clock.NewTimer(min(left, look))

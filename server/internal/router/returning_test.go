@@ -61,6 +61,24 @@ func TestStreamsWaitForInstancesToReturn(t *testing.T) {
 	})
 }
 
+func TestNobodyIsWaitedForAtTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := restarted()
+		start := time.Now()
+		time.AfterFunc(time.Second, b.Leave)
+		for range 2 {
+			_, err := b.Call(t.Context(), request())
+			if e := want(t, err, errs.NoInstance); !e.NotStarted || !e.Retryable {
+				t.Errorf("the call is not to be tried again: %+v", e)
+			}
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // One that comes back under another id says so to the registry only, after its link.
 func TestCallsSeeReplacements(t *testing.T) {
 	t.Parallel()

@@ -89,6 +89,7 @@ type Router struct {
 	transcoder *transcode.Transcoder
 	epoch      time.Time // the zero of the scale on which instances started
 	returnBy   time.Time
+	leaving    atomic.Bool
 	attached   atomic.Pointer[chan struct{}] // closed and replaced with each link
 
 	mu        sync.Mutex // guards changes of what follows; readers take no lock

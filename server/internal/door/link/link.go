@@ -18,8 +18,9 @@ import (
 )
 
 // maxInbound is how many calls of one instance run here at once; those beyond are
-// refused unbegun.
-const maxInbound = 1024
+// refused unbegun. It is what has gathered at a busy instance when its session returns
+// after a restart of the runtime.
+const maxInbound = 4096
 
 // Config is what a Door is made of.
 type Config struct {
