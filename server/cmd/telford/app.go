@@ -143,7 +143,7 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 func (a *app) completionCommand(root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
+	return alone(&cobra.Command{
 		Use:       "completion bash|zsh|fish|powershell",
 		Short:     "Print the completion script of a shell",
 		Example:   "  source <(telford completion bash)",
@@ -161,5 +161,5 @@ func (a *app) completionCommand(root *cobra.Command) *cobra.Command {
 				return root.GenPowerShellCompletionWithDesc(a.stdout)
 			}
 		},
-	}
+	})
 }

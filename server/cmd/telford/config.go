@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/file"
@@ -44,7 +46,11 @@ func (a *app) loadConfig(flags *pflag.FlagSet) (runtime.Config, error) {
 	if path != "" {
 		from := koanf.New(".")
 		if err := from.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return cfg, usagef("read the configuration %s: %w", path, err)
+			hint := ""
+			if _, unreadable := errors.AsType[*fs.PathError](err); !unreadable {
+				hint = "\nWant one setting a line, such as zone: eu-1"
+			}
+			return cfg, usagef("read the configuration %s: %w%s", path, err, hint)
 		}
 		layer := values{}
 		for name, v := range from.Raw() {
@@ -134,22 +140,43 @@ func apply(k *koanf.Koanf, cfg *runtime.Config, bad *runtime.ConfigError) {
 		default:
 			text = fmt.Sprint(v)
 		}
-		if err := s.Set(cfg, text); err != nil {
+		next := *cfg
+		if err := s.Set(&next, text); err != nil {
 			bad.Problems = append(bad.Problems, runtime.Problem{Key: name, Message: err.Error()})
+		} else if kind := misread(raw[name], s); kind != "" {
+			bad.Problems = append(bad.Problems, runtime.Problem{Key: name, Message: "want text, and to YAML this is " + kind + ", " + text + ": put it in quotes"})
+		} else {
+			*cfg = next
 		}
+	}
+}
+
+// misread names what YAML took a value for that is text, and so may have changed: 007
+// is the number 7, 1.50 is 1.5. It is empty where nothing was lost.
+func misread(v any, s runtime.Setting) string {
+	switch v.(type) {
+	case string:
+		return ""
+	case bool:
+		if s.Bool || s.Bare != "" {
+			return ""
+		}
+		return "a truth value"
+	case time.Time:
+		return "a date"
+	default:
+		return "a number"
 	}
 }
 
 // settingFlags adds a flag for each setting of the runtime.
 func settingFlags(f *pflag.FlagSet) {
 	for _, s := range runtime.Settings() {
+		v := &setting{kind: "string"}
+		flag := f.VarPF(v, s.Name, "", s.Usage+" ("+s.Env()+")")
+		flag.NoOptDefVal = s.Bare
 		if s.Bool {
-			f.Bool(s.Name, false, s.Usage+" ("+s.Env()+")")
-			continue
-		}
-		f.String(s.Name, "", s.Usage+" ("+s.Env()+")")
-		if s.Bare != "" {
-			f.Lookup(s.Name).NoOptDefVal = s.Bare
+			v.kind, flag.NoOptDefVal = "bool", "true"
 		}
 	}
 	f.String("config", "", "YAML file with settings by these names; flags and environment go before it ("+envConfig+")")

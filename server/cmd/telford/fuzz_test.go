@@ -18,7 +18,7 @@ func FuzzAnswers(f *testing.F) {
 			var out bytes.Buffer
 			a := &app{stdout: &out}
 			a.global.json = asJSON
-			_ = a.printUpdate(line) // it must only not panic
+			_ = a.printUpdate(line, new(updateParts)) // it must only not panic
 			if end, err := a.printChunk(line); end && err != nil && err.Error() == "" {
 				t.Error("an error without words")
 			}

@@ -41,6 +41,9 @@ func (a *app) keysCreate() *cobra.Command {
 			if err := checkDuration("--ttl", ttl); err != nil {
 				return err
 			}
+			if d, err := time.ParseDuration(ttl); err == nil && d == 0 {
+				return usagef("--ttl: %q is no life; leave --ttl out for a key without an end", ttl)
+			}
 			body, err := a.client().post(c.Context(), "/api/v1/keys", req)
 			if err != nil {
 				return err

@@ -20,7 +20,9 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: "Run the runtime until SIGTERM or SIGINT: the first drains, a second ends at once.\n" +
 			"One line on stdout says that it is ready and where it listens; logs go to stderr.\n" +
 			"Each flag can also be given in the environment or in a YAML file (--config); an\n" +
-			"address of off closes its door, port 0 takes a free one.",
+			"address of off closes its door, port 0 takes a free one.\n\n" +
+			"TELFORD_CLUSTER_SECRET, in the environment only, is the secret that wraps the keys\n" +
+			"of the cluster: at least 16 characters, required with PostgreSQL.",
 		Example: "  telford serve --dev\n  telford serve --data /var/lib/telford --http-plain=proxy",
 		Args:    args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -36,7 +38,7 @@ func (a *app) serveCommand() *cobra.Command {
 		},
 	}
 	settingFlags(c.Flags())
-	return c
+	return alone(c)
 }
 
 // serve runs a runtime until a signal or until a part of it ends.

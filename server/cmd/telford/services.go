@@ -1,13 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -146,89 +141,18 @@ func (a *app) printService(s *adminv1.Service) error {
 	return a.print(t)
 }
 
-func (a *app) servicesWatch() *cobra.Command {
-	return &cobra.Command{
-		Use:   "watch [SERVICE…]",
-		Short: "Print what there is, then every change until interrupted",
-		RunE: func(c *cobra.Command, names []string) error {
-			query := url.Values{"names": names}
-			set(query, "namespace", a.global.namespace)
-			resp, err := a.client().send(c.Context(), http.MethodGet, "/api/v1/services:watch?"+query.Encode(), nil, nil)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			err = a.printUpdates(bufio.NewReader(resp.Body))
-			if c.Context().Err() != nil {
-				return nil // interrupted: that is how a watch ends
-			}
-			return err
-		},
-	}
-}
-
-// printUpdates prints one line a change until the stream ends, which is an error.
-func (a *app) printUpdates(r *bufio.Reader) error {
-	for {
-		line, err := r.ReadBytes('\n')
-		if len(line) > 1 {
-			if e := a.printUpdate(line); e != nil {
-				return e
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return errors.New("the runtime ended the watch; run the command again to go on")
-		case err != nil:
-			return fmt.Errorf("read the watch: %w", err)
-		}
-	}
-}
-
-func (a *app) printUpdate(line []byte) error {
-	var chunk struct {
-		Result json.RawMessage `json:"result"`
-		Error  json.RawMessage `json:"error"`
-	}
-	if err := json.Unmarshal(line, &chunk); err != nil {
-		return fmt.Errorf("read the watch: %w", err)
-	}
-	if chunk.Error != nil {
-		e := &apiError{}
-		if json.Unmarshal(chunk.Error, e) != nil || e.Detail == "" {
-			e.Detail = string(chunk.Error)
-		}
-		return e
-	}
-	if a.global.json {
-		return a.raw(line)
-	}
-	u := &adminv1.ServiceUpdate{}
-	if err := decode(chunk.Result, u); err != nil {
-		return err
-	}
-	if u.GetSnapshot() {
-		fmt.Fprintf(a.stdout, "= %d instances at revision %d.%d\n", len(u.GetUpserts()), u.GetRevision().GetEpoch(), u.GetRevision().GetN())
-	}
-	for _, in := range u.GetUpserts() {
-		reach := "reachable"
-		if !in.GetReachable() {
-			reach = "not reachable"
-		}
-		fmt.Fprintf(a.stdout, "+ %s %s %s, %s\n", in.GetName(), in.GetId(), condition(in), reach)
-	}
-	for _, g := range u.GetRemovals() {
-		fmt.Fprintf(a.stdout, "- %s %s %s\n", g.GetName(), g.GetId(), g.GetReason())
-	}
-	return nil
-}
-
 func (a *app) servicesDrain() *cobra.Command {
 	var undo bool
 	c := &cobra.Command{
 		Use:   "drain ID",
-		Short: "Let an instance finish what it has and give it nothing new",
-		Args:  args(cobra.ExactArgs(1)),
+		Short: "Let an instance finish what it has and give it nothing new, or undo that",
+		Long: "Mark an instance as draining: no caller picks it any more, neither the runtime nor\n" +
+			"the SDKs that call directly, and what runs on it finishes. It stays connected and\n" +
+			"registered, is not told to end, and may still call others. The mark is stored: it\n" +
+			"outlives restarts of the runtime and new registrations of the instance, until\n" +
+			"--undo takes it away or the instance is gone.",
+		Example: "  telford services drain in_01j8\n  telford services drain in_01j8 --undo",
+		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
 			body, err := a.client().post(c.Context(), "/api/v1/services/"+url.PathEscape(given[0])+":drain", map[string]any{"namespace": a.global.namespace, "undo": undo})
 			if err != nil || a.global.json {
@@ -246,7 +170,7 @@ func (a *app) servicesDrain() *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().BoolVar(&undo, "undo", false, "give the instance calls again")
+	c.Flags().BoolVar(&undo, "undo", false, "take the mark away: the instance is given calls again")
 	return c
 }
 
