@@ -402,6 +402,10 @@ func TestSilentInstanceIsSuspendedThenCut(t *testing.T) {
 	if connected != 1 {
 		t.Error("two misses cut the connection instead of suspending the session")
 	}
+	// A call does not wait for it.
+	if _, err := r.charge(t.Context(), `{}`); errs.CodeOf(err) != errs.NoInstance || !contains(err.Error(), "without a live session") {
+		t.Errorf("a call to a silent instance: %v", err)
+	}
 	doortest.Eventually(t, "the silent connection is cut", func() bool { _, n := r.Sessions.Counts(); return n == 0 })
 }
 

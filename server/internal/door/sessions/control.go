@@ -165,7 +165,7 @@ func (s *Server) newHeld(k key, owner Owner, token, before digest, inFlight uint
 		NoWait:  true,
 		Permits: min(session.InitialPermits, h.permits), Window: s.cfg.Window, Clock: s.cfg.Clock, Log: s.cfg.Log,
 	})
-	h.detach = s.cfg.Router.Attach(k.namespace, k.instance, h.peer)
+	h.route() // nobody else has it yet
 	return h
 }
 

@@ -31,13 +31,13 @@ type held struct {
 	token   digest
 	before  digest // the token that the Hello of this session carried, if any
 	peer    *session.Peer
-	detach  func() // from the router
 	created time.Time
 	permits int // once the session has proven itself
 
 	mu         sync.Mutex
-	owner      Owner // by the credential of the latest connection
-	current    *Port // nil while cut
+	detach     func() // from the router; nil while it is to send nothing here
+	owner      Owner  // by the credential of the latest connection
+	current    *Port  // nil while cut
 	window     clock.Timer
 	reach      func() // ends reachable; nil while it is not
 	registered bool
@@ -100,6 +100,7 @@ func (h *held) attach(p *Port) (previous *Port, ok bool) {
 	h.current = p
 	h.owner = p.owner
 	h.suspended = false
+	h.route()
 	if h.window != nil {
 		h.window.Stop()
 		h.window = nil
@@ -129,6 +130,21 @@ func (h *held) lost(p *Port, cause error) {
 	h.window = timer
 	h.mu.Unlock()
 	h.peer.Detach(p, cause)
+}
+
+// route has the router send commands here from now on, with mu held.
+func (h *held) route() {
+	if h.detach == nil {
+		h.detach = h.server.cfg.Router.Attach(h.key.namespace, h.key.instance, h.peer)
+	}
+}
+
+// unroute ends that, with mu held. Commands that are here already stay.
+func (h *held) unroute() {
+	if h.detach != nil {
+		h.detach()
+		h.detach = nil
+	}
 }
 
 // unreachable tells the registry, with mu held.
@@ -192,14 +208,16 @@ func (h *held) suspend(p *Port) {
 	if h.current == p && !h.suspended {
 		h.suspended = true
 		h.unreachable()
+		h.unroute()
 	}
 }
 
 func (h *held) revive(p *Port) {
 	h.mu.Lock()
-	was := h.current == p && h.suspended
+	was := h.current == p && h.suspended && h.ended == nil
 	if was {
 		h.suspended = false
+		h.route()
 	}
 	h.mu.Unlock()
 	if was {
@@ -224,6 +242,7 @@ func (s *Server) end(h *held, cause *errs.Error, fencer *Port) {
 	if !s.stopping.Load() { // else nobody is left to tell
 		h.unreachable()
 	}
+	h.unroute()
 	h.mu.Unlock()
 	s.mu.Lock()
 	if s.sessions[h.key] == h {
@@ -239,7 +258,6 @@ func (s *Server) end(h *held, cause *errs.Error, fencer *Port) {
 		}
 	}
 	s.mu.Unlock()
-	h.detach()
 	for _, p := range ports {
 		if fencer != nil {
 			// The last words go out before the connection closes, which the peer would do.
