@@ -242,6 +242,31 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A call that begins as soon as its connection is accepted is waited for by a drain that
+// begins at the same moment.
+func TestDrainWaitsForTheFirstCall(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		w := newWorld(t)
+		l, inst := w.callee(w.trust("default", "svc", "in_a", time.Hour))
+		p := w.pool(w.trust("default", "caller", "in_b", time.Hour)).Peer(inst, l.Addr().String())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			c, err := p.Conn(within(t))
+			if err == nil {
+				_, err = c.Call(within(t), who())
+			}
+			if e := errs.From(err); e != nil && !e.NotStarted {
+				t.Errorf("a call was cut off: %v", err)
+			}
+		})
+		if err := l.Drain(within(t)); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+}
+
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -323,7 +348,7 @@ func TestRevokedWhileAccepted(t *testing.T) {
 		t.Fatal(refused)
 	}
 	callee.Revoke(false, []string{id.KeyID}, nil)
-	if err := l.track(&served{id: id, close: func(error) {}}); errs.CodeOf(err) != errs.PermissionDenied {
+	if err := l.track(&served{id: id}); errs.CodeOf(err) != errs.PermissionDenied {
 		t.Errorf("it is served: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -59,9 +60,20 @@ type Listener struct {
 // served is one accepted connection, of either protocol.
 type served struct {
 	id    ident.Identity
-	lc    *link.Conn // nil for HTTP/2
-	close func(error)
+	nc    net.Conn
+	lc    atomic.Pointer[link.Conn] // nil for HTTP/2, and until the link has begun
 	timer clock.Timer
+	// began is closed once lc is set, or will not be; nil for HTTP/2.
+	began chan struct{}
+}
+
+// close ends the connection at once, saying why where the protocol has a word for it.
+func (s *served) close(cause error) {
+	if lc := s.lc.Load(); lc != nil {
+		lc.Close(cause)
+		return
+	}
+	_ = s.nc.Close()
 }
 
 // Serve begins to accept on ln, which it owns from now on.
@@ -180,25 +192,52 @@ func (l *Listener) serveLink(nc *tls.Conn, state tls.ConnectionState, id ident.I
 		Caller: message.Caller{Namespace: id.Namespace, Service: id.Service, Instance: id.Instance, KeyID: id.KeyID},
 		Known:  true, Remote: nc.RemoteAddr(), Local: nc.LocalAddr(), TLS: &state,
 	}
+	// It stands in the books before its first call can begin, so that whoever drains
+	// the listener waits for that call too.
+	s := &served{id: id, nc: nc, began: make(chan struct{})}
+	if err := l.track(s); err != nil {
+		_ = link.Refuse(nc, err) // who does not hear it finds a closed connection
+		<-l.slots
+		return
+	}
+	defer l.untrack(s)
 	lc, err := link.Accept(nc, link.Options{
 		Handler: l.opt.Table.For(from), MaxInbound: l.opt.MaxInbound, MaxWaiting: l.opt.MaxWaiting, Clock: l.opt.Clock, Log: l.opt.Log,
 	})
 	<-l.slots
 	if err != nil {
+		close(s.began)
 		l.opt.Log.Debug("a link could not be accepted", "caller", id.Instance, "error", err)
 		return
 	}
-	s := &served{id: id, lc: lc, close: lc.Close}
-	if err := l.track(s); err != nil {
+	s.lc.Store(lc)
+	close(s.began)
+	if err := l.settled(s); err != nil {
 		lc.Close(err)
-		return
 	}
 	<-lc.Done()
-	l.untrack(s)
+}
+
+// settled looks again at what may have changed while a link began: whoever changed it
+// may not have seen the link yet.
+func (l *Listener) settled(s *served) *errs.Error {
+	l.mu.Lock()
+	draining, closed := l.draining, l.closed
+	l.mu.Unlock()
+	if closed {
+		return errs.New(errs.Unavailable, "this instance has stopped")
+	}
+	if err := l.opt.Trust.CheckRevoked(s.id); err != nil {
+		return errs.From(err)
+	}
+	if draining {
+		s.lc.Load().GoAway()
+	}
+	return nil
 }
 
 func (l *Listener) serveGRPC(nc *tls.Conn, id ident.Identity) {
-	s := &served{id: id, close: func(error) { _ = nc.Close() }} // HTTP/2 has no word for why
+	s := &served{id: id, nc: nc}
 	if l.track(s) != nil {
 		_ = nc.Close()
 		return
@@ -211,7 +250,7 @@ func (l *Listener) serveGRPC(nc *tls.Conn, id ident.Identity) {
 
 // track books a connection and arranges for its end with the leaves of both ends. The
 // error says why it must end now.
-func (l *Listener) track(s *served) error {
+func (l *Listener) track(s *served) *errs.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.draining {
@@ -220,7 +259,7 @@ func (l *Listener) track(s *served) error {
 	// The news may have come since the connection was judged; what comes from now on
 	// finds it in the books.
 	if err := l.opt.Trust.CheckRevoked(s.id); err != nil {
-		return err
+		return errs.From(err)
 	}
 	l.conns[s] = struct{}{}
 	if end := sooner(l.opt.Trust.Identity().NotAfter, s.id.NotAfter); !end.IsZero() {
@@ -270,8 +309,8 @@ func (l *Listener) GoAway() {
 	l.draining = true
 	l.mu.Unlock()
 	for _, s := range l.list() {
-		if s.lc != nil {
-			s.lc.GoAway()
+		if lc := s.lc.Load(); lc != nil {
+			lc.GoAway()
 		}
 	}
 }
@@ -282,9 +321,18 @@ func (l *Listener) Drain(ctx context.Context) error {
 	l.GoAway()
 	var wg sync.WaitGroup
 	for _, s := range l.list() {
-		if s.lc != nil {
-			wg.Go(func() { l.drainLink(ctx, s.lc) })
+		if s.began == nil {
+			continue
 		}
+		wg.Go(func() {
+			select {
+			case <-s.began:
+			case <-ctx.Done():
+			}
+			if lc := s.lc.Load(); lc != nil {
+				l.drainLink(ctx, lc)
+			}
+		})
 	}
 	if l.opt.GRPC != nil {
 		stopped := make(chan struct{})
