@@ -52,6 +52,9 @@ func ParseKey(text string) (Key, error) {
 	if !ok {
 		return bad("does not begin with %q", KeyPrefix)
 	}
+	if i := strings.IndexAny(rest, "\r\n"); i >= 0 { // the decoder would pass over them
+		return bad("not base64url at character %d: the text is broken into lines", len(KeyPrefix)+i+1)
+	}
 	raw, err := keyEncoding.DecodeString(rest)
 	var corrupt base64.CorruptInputError
 	switch {
@@ -108,7 +111,7 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(k.ID), nil }
 // ParseSecret is the reverse of SecretText. The error never quotes the text.
 func ParseSecret(text string) (secret [32]byte, err error) {
 	raw, err := keyEncoding.DecodeString(text)
-	if err != nil || len(raw) != len(secret) {
+	if err != nil || len(raw) != len(secret) || strings.ContainsAny(text, "\r\n") { // the decoder passes over line ends
 		return secret, errs.New(errs.InvalidArgument, "secret: want %d characters of base64url, got %d characters",
 			keyEncoding.EncodedLen(len(secret)), len(text))
 	}
