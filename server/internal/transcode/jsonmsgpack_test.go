@@ -149,7 +149,11 @@ func TestRoundTrip(t *testing.T) {
 			case 3:
 				return rapid.Uint64Range(math.MaxInt64, math.MaxUint64).Draw(t, "uint")
 			case 4:
-				return rapid.Float64Range(-1e300, 1e300).Draw(t, "float") + 0.5
+				// Between 64 bits and 1e21 encoding/json writes a float as an integer, which is
+				// refused: its digits are more than a float holds.
+				return rapid.Float64Range(-1e300, 1e300).Filter(func(f float64) bool {
+					return math.Abs(f) < 1<<62 || math.Abs(f) > 1e21
+				}).Draw(t, "float") + 0.5
 			case 5:
 				return rapid.String().Draw(t, "string")
 			case 6:
