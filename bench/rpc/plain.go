@@ -21,7 +21,7 @@ func dialPlainGRPC(ctx context.Context, e env) (client, error) {
 	if err != nil {
 		return client{}, fmt.Errorf("getting a certificate: %w", err)
 	}
-	conf := trust.ClientConfig(ident.Expect{Service: calleeName}, "h2")
+	conf := trust.ClientConfig(ident.Expect{Service: callee(e)}, "h2")
 	conn, err := grpc.NewClient("passthrough:///"+e.Target, grpc.WithTransportCredentials(credentials.NewTLS(conf)))
 	if err != nil {
 		return client{}, err

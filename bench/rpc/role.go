@@ -52,7 +52,9 @@ func parsePart(args []string) (part, error) {
 	f.DurationVar(&p.warmup, "warmup", 0, "")
 	f.DurationVar(&p.measured, "for", 0, "")
 	f.StringVar(&p.profile, "profile", "", "")
-	return p, f.Parse(args[1:])
+	err := f.Parse(args[1:])
+	p.env.Stack = p.stack
+	return p, err
 }
 
 // play is a child's whole life.

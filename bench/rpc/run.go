@@ -172,7 +172,7 @@ func (b *bench) server(ctx context.Context, c cell) (server, error) {
 
 func (b *bench) part(c cell, role string) part {
 	p := part{
-		role: role, stack: c.stack, env: env{Dir: b.dir, Size: c.size, Callers: c.callers},
+		role: role, stack: c.stack, env: env{Stack: c.stack, Dir: b.dir, Size: c.size, Callers: c.callers},
 		warmup: b.warmup, measured: b.cell,
 	}
 	if b.profile != "" {

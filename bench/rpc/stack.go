@@ -25,6 +25,8 @@ type stack struct {
 
 // env is what the processes of one stack know of each other.
 type env struct {
+	// Stack is the name of the one that is measured.
+	Stack string
 	// Dir holds certificates and the runtime's data.
 	Dir string
 	// Target is what the server said when it was ready; empty for the server itself.

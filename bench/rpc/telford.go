@@ -17,11 +17,12 @@ import (
 	"telford.dev/telford/server/runtime"
 )
 
-// The service under test and who calls it.
-const (
-	calleeName = "echo"
-	callerName = "caller"
-)
+// callerName is who calls.
+const callerName = "caller"
+
+// callee is the service under test. The stacks share a runtime, and calls go to all
+// instances of a name, so that each stack has a name of its own.
+func callee(e env) string { return "echo-" + e.Stack }
 
 // textBlob is what the handlers of Go structs take and answer.
 type textBlob struct {
@@ -91,7 +92,7 @@ func serveTelford(ctx context.Context, e env) error {
 		return err
 	}
 	// The benchmark is to find the limit of the wire, not of admission.
-	svc, err := join(e, calleeName, telford.Listen(addr), telford.InboundLimit(4096, 4096))
+	svc, err := join(e, callee(e), telford.Listen(addr), telford.InboundLimit(4096, 4096))
 	if err != nil {
 		return err
 	}
@@ -120,15 +121,15 @@ func freeAddr(ctx context.Context) (string, error) {
 
 // enter starts the calling end.
 func enter(ctx context.Context, e env, mode telford.TransportMode) (*telford.Service, error) {
-	svc, err := join(e, callerName, telford.CallerOnly(), telford.Uses(calleeName), telford.CallDefaults(telford.Transport(mode)))
+	svc, err := join(e, callerName, telford.CallerOnly(), telford.Uses(callee(e)), telford.CallDefaults(telford.Transport(mode)))
 	if err != nil {
 		return nil, err
 	}
 	if err := svc.Start(ctx); err != nil {
 		return nil, err
 	}
-	if err := svc.WaitReady(ctx, calleeName); err != nil {
-		return nil, fmt.Errorf("waiting for %s: %w", calleeName, err)
+	if err := svc.WaitReady(ctx, callee(e)); err != nil {
+		return nil, fmt.Errorf("waiting for %s: %w", callee(e), err)
 	}
 	return svc, nil
 }
@@ -164,7 +165,7 @@ func dialStub(ctx context.Context, e env, mode telford.TransportMode, caller stu
 	if err != nil {
 		return client{}, err
 	}
-	stub := echov1.NewEchoClient(svc.Conn(calleeName))
+	stub := echov1.NewEchoClient(svc.Conn(callee(e)))
 	return client{
 		caller: func(int) (measure.Call, error) { return within(caller(stub, e.Size)), nil },
 		close:  leave(svc),
@@ -178,9 +179,9 @@ func dialStruct(ctx context.Context, e env) (client, error) {
 	}
 	return client{
 		caller: func(int) (measure.Call, error) {
-			in := &textBlob{Data: text(e.Size)}
+			in, name := &textBlob{Data: text(e.Size)}, callee(e)
 			return within(func(ctx context.Context) error {
-				out, err := telford.Call[textBlob](ctx, svc, calleeName, "echo", in)
+				out, err := telford.Call[textBlob](ctx, svc, name, "echo", in)
 				if err != nil {
 					return err
 				}
