@@ -87,6 +87,9 @@ type Session struct {
 	handed chan *port
 	pongs  chan pong
 
+	// registered: the runtime has confirmed a declaration in this session. Of the driver.
+	registered bool
+
 	up      atomic.Bool
 	changed atomic.Pointer[chan struct{}]
 

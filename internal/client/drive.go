@@ -169,7 +169,14 @@ func (s *Session) register(p *port) error {
 // watch asks for the services of interest. Without resume, or when they are others than
 // the runtime last answered for, the answer is a snapshot. Where none are of interest
 // there is no answer, and it reports false.
+//
+// A snapshot does not say which request it answers, so there is one at a time: what is
+// wanted meanwhile is asked for when the answer is there.
 func (s *Session) watch(p *port, resume bool) bool {
+	if p.asking {
+		p.askAgain = true
+		return true
+	}
 	services, answered := s.opt.View.Asked()
 	if len(services) == 0 {
 		return false
@@ -180,15 +187,30 @@ func (s *Session) watch(p *port, resume bool) bool {
 			w.After = catalogpb.RevisionToProto(rev)
 		}
 	}
+	p.asking = w.GetAfter() == nil
 	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Watch{Watch: w}})
 	return true
+}
+
+// answered notes that a snapshot has come, and asks for what was wanted meanwhile.
+func (s *Session) answered(p *port) {
+	p.asking = false
+	if p.askAgain {
+		p.askAgain = false
+		s.watch(p, false)
+	}
 }
 
 // serve carries the session on p, and on the ports that take its place, until the
 // connection is lost.
 func (s *Session) serve(p *port) error {
 	s.adoptPort(p)
+	// A session that is new, or was cut before the runtime had confirmed the
+	// registration, is not on the map.
 	if !p.ack.GetResumed() && !p.ack.GetHandover() {
+		s.registered = false
+	}
+	if !s.registered {
 		if err := s.register(p); err != nil {
 			s.drop(p, err)
 			return err
@@ -198,7 +220,6 @@ func (s *Session) serve(p *port) error {
 	}
 	// A view that was never answered wants a snapshot, also in a resumed session.
 	seen := !s.watch(p, true)
-	registered := p.ack.GetResumed() || p.ack.GetHandover()
 	select {
 	case <-s.ready:
 		seen = true
@@ -232,13 +253,13 @@ func (s *Session) serve(p *port) error {
 			case *telfordv1.ServerMessage_Registered:
 				if refused := v.Registered.GetRefused(); refused.GetCode() != "" {
 					err := errpb.FromProto(refused).In("sdk", "register "+s.opt.Service)
-					if !registered {
+					if !s.registered {
 						s.drop(p, err)
 						return err
 					}
 					s.opt.Log.Error("a declaration was refused", "error", err)
 				}
-				registered = true
+				s.registered = true
 				if w := catalogpb.WarningsFromProto(v.Registered.GetWarnings()); len(w) > 0 {
 					s.opt.Events.Warnings(w)
 				}
@@ -255,7 +276,7 @@ func (s *Session) serve(p *port) error {
 					return err
 				}
 			}
-			if registered && seen {
+			if s.registered && seen {
 				s.markReady()
 			}
 		case <-s.rewant:
@@ -305,6 +326,9 @@ func (s *Session) serve(p *port) error {
 			pinging = false
 			s.adoptPort(p)
 			if !p.ack.GetHandover() && !p.ack.GetResumed() {
+				s.registered = false
+			}
+			if !s.registered {
 				if err := s.register(p); err != nil {
 					s.drop(p, err)
 					return err

@@ -60,6 +60,9 @@ func (s *Session) update(p *port, u *telfordv1.WatchUpdate) bool {
 	if whole == nil {
 		return false
 	}
+	if whole.Snapshot {
+		defer s.answered(p)
+	}
 	if gone := s.opt.View.Apply(whole); len(gone) > 0 {
 		s.opt.Events.Gone(gone)
 	}

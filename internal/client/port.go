@@ -37,6 +37,9 @@ type port struct {
 	notAfter time.Time
 	// parts is the watch on this connection, of the goroutine that drives the session.
 	parts catalog.Parts
+	// asking: a watch was asked for on it whose snapshot has not come; askAgain: more is
+	// wanted since. Of the same goroutine.
+	asking, askAgain bool
 }
 
 func newPort(s *Session) *port {
