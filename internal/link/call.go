@@ -116,7 +116,7 @@ func (c *Conn) Call(ctx context.Context, m *message.Call) (*message.Reply, error
 		timer = p.timer.C
 	}
 	if len(rest) > 0 {
-		c.sendRest(ctx, p, rest)
+		c.sendRest(ctx, left, p, rest)
 	}
 	select {
 	case <-p.done:
@@ -202,9 +202,14 @@ func (c *Conn) open(ctx context.Context, m *message.Call, left time.Duration) (p
 	return p, c.lead(), rest, nil
 }
 
-// sendRest sends the rest of the body of a request, as credit allows. Failures show up
-// where the answer is awaited.
-func (c *Conn) sendRest(ctx context.Context, p *call, rest []byte) {
+// sendRest sends the rest of the body of a request, as credit allows, for as long as the
+// call has; left is 0 for ever. Failures show up where the answer is awaited.
+func (c *Conn) sendRest(ctx context.Context, left time.Duration, p *call, rest []byte) {
+	if left > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left)
+		defer cancel()
+	}
 	for len(rest) > 0 {
 		c.mu.Lock()
 		for c.err == nil && c.calls[p.id] == p && (min(p.credit, c.credit) < min(len(rest), MaxData) || len(c.out) > bulkQueue) {

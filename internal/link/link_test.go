@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -471,6 +472,39 @@ func TestHeadersOverTheLimit(t *testing.T) {
 		}
 		if r.Trailers[0].Key != h[0].Key {
 			t.Fatalf("%q came back as %q", h[0].Key, r.Trailers[0].Key)
+		}
+	}
+}
+
+// A large request whose other end gives no credit ends with its deadline.
+func TestDeadlineOfABodyWithoutCredit(t *testing.T) {
+	t.Parallel()
+	dn, an := conns(t)
+	defer an.Close()
+	go func() {
+		c, err := link.Accept(silent{an}, link.Options{})
+		if err == nil {
+			<-c.Done()
+		}
+	}()
+	d, err := link.Dial(t.Context(), dn, link.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close(nil)
+	_, err = d.Call(t.Context(), &message.Call{Method: "m", Body: make([]byte, message.MaxPayload), Deadline: time.Now().Add(50 * time.Millisecond)})
+	if errs.CodeOf(err) != errs.DeadlineExceeded {
+		t.Fatalf("the call: %v", err)
+	}
+}
+
+// silent is a connection whose reader hears nothing until it is closed.
+type silent struct{ net.Conn }
+
+func (s silent) Read(p []byte) (int, error) {
+	for {
+		if n, err := s.Conn.Read(p[:1]); err != nil {
+			return n, err
 		}
 	}
 }

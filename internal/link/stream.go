@@ -87,7 +87,7 @@ func (c *Conn) Stream(ctx context.Context, m *message.Call) (message.Stream, err
 		stop()
 	}
 	if len(rest) > 0 {
-		c.sendRest(ctx, p, rest)
+		c.sendRest(ctx, left, p, rest)
 	}
 	return s, nil
 }
