@@ -104,7 +104,10 @@ func readMetadata(e *errs.Error, m map[string]string) {
 	for k, v := range m {
 		switch k {
 		case keySeverity:
-			e.Severity = errs.Severity(v)
+			switch known := errs.Severity(v); known {
+			case errs.Fatal, errs.Retriable, errs.Ignorable:
+				e.Severity = known // any other is none, and the code's own stays
+			}
 		case keyRetryable:
 			e.Retryable = v == "1"
 		default:
