@@ -106,7 +106,8 @@ func (s *set) jsonToProto(desc protoreflect.MessageDescriptor, body []byte) ([]b
 			return nil, err
 		}
 	}
-	out, err := proto.Marshal(msg)
+	// The same request gives the same bytes, so that they can be compared.
+	out, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
 	if err != nil {
 		return nil, err
 	}
