@@ -38,7 +38,9 @@ type Conn struct {
 	base             uint64
 	writing          bool
 	gather           bool // others may be about to write
-	writeDeadline    time.Time
+	// rest is closed when the writer has nothing left; nil while nobody waits for that.
+	rest          chan struct{}
+	writeDeadline time.Time
 	// space is closed when the queue has shrunk or credit has come; nil while nobody waits.
 	space      chan struct{}
 	names      nameWriter
@@ -143,6 +145,10 @@ func (c *Conn) flush(rounds int) {
 		}
 		if c.err != nil || len(c.out) == 0 && len(c.ctl) == 0 {
 			c.writing = false
+			if c.rest != nil {
+				close(c.rest)
+				c.rest = nil
+			}
 			c.checkQuiet()
 			c.mu.Unlock()
 			return
@@ -398,6 +404,24 @@ func (c *Conn) Close(cause error) {
 		c.mu.Unlock()
 		_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second)) // a farewell is worth no more
 		_ = c.write(ctl, out)
+	} else if c.err == nil {
+		// Another goroutine writes: the farewell goes out with what it has still to write.
+		at := len(c.out)
+		c.out = appendHeader(c.out, frameClose, 0, 0, 0)
+		c.out = appendStatus(c.out, e)
+		setLength(c.out, at)
+		if c.rest == nil {
+			c.rest = make(chan struct{})
+		}
+		rest := c.rest
+		c.mu.Unlock()
+		late := time.NewTimer(time.Second)
+		select {
+		case <-rest:
+		case <-c.done:
+		case <-late.C:
+		}
+		late.Stop()
 	} else {
 		c.mu.Unlock()
 	}
