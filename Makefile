@@ -34,8 +34,8 @@ need: ## Checks what the tests need beside Go, and installs it where apt and roo
 test: need ## Runs every test of every module under the race detector, then each fuzz target for 3 s
 	@GOWORK=off $(GO) run -C tools ./cmd/testall -root $(CURDIR) $(ARGS)
 
-soak: need ## Runs the same with full sizes and 60 s for each fuzz target (hours)
-	@TELFORD_SOAK=1 GOWORK=off $(GO) run -C tools ./cmd/testall -root $(CURDIR) -fuzztime 60s -timeout 4h $(ARGS)
+soak: need ## Runs the same with full sizes, one package at a time, and 60 s for each fuzz target (an hour)
+	@TELFORD_SOAK=1 GOWORK=off $(GO) run -C tools ./cmd/testall -root $(CURDIR) -p 1 -fuzztime 60s -timeout 4h $(ARGS)
 
 lint: tools ## Checks format, linters, protos, generated code and go.mod of every module
 	@BIN=$(TOOLS) MODULES="$(WORKSPACE) bench" TIDY="$(WORKSPACE) $(PRIVATE)" tools/lint.sh
