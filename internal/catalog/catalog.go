@@ -58,6 +58,30 @@ type Method struct {
 	InputSchema   string   `json:"input_schema,omitempty"`
 	OutputSchema  string   `json:"output_schema,omitempty"`
 	Description   string   `json:"description,omitempty"`
+	// AllowedCallers are the services that may call it, beside what policy says; empty
+	// means all.
+	AllowedCallers []string `json:"allowed_callers,omitempty"`
+	// Timeout is the longest that one run takes; 0: as long as the caller waits.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// NotRetryable: never to be run again, not even with an idempotency key.
+	NotRetryable bool    `json:"not_retryable,omitempty"`
+	Limits       []Limit `json:"limits,omitempty"`
+}
+
+// Limit bounds how much of a method runs. Fields that are 0 do not bind.
+type Limit struct {
+	// Concurrency is how many run at once, Queue how many more wait for their turn.
+	Concurrency int `json:"concurrency,omitempty"`
+	Queue       int `json:"queue,omitempty"`
+	// Rate is how many begin in a second, Burst how many of them at once after a pause.
+	Rate  float64 `json:"rate,omitempty"`
+	Burst int     `json:"burst,omitempty"`
+	// Key says what is counted apart: "" (all together), "caller", "header:NAME",
+	// "field:NAME" or "func".
+	Key string `json:"key,omitempty"`
+	// Scope is "instance" (also when empty) or "service": divided among its live
+	// instances.
+	Scope string `json:"scope,omitempty"`
 }
 
 // Endpoint is an address where an instance can be called directly.
@@ -123,6 +147,8 @@ type Instance struct {
 	KeyID      string    `json:"key_id,omitempty"`
 	Door       string    `json:"door"`
 	Zone       string    `json:"zone,omitempty"`
+	// FailingUntil: others have found it failing; better not picked before.
+	FailingUntil time.Time `json:"failing_until,omitzero"`
 }
 
 // Reason says why an instance went.
@@ -187,6 +213,8 @@ type Update struct {
 type DeclarationWarning struct {
 	Declaration string `json:"declaration"` // the field: "endpoints", "tags", "methods"
 	Value       string `json:"value"`
-	Side        string `json:"side"` // "egress", "acceptance" or "capability"
-	Reason      string `json:"reason"`
+	// Side is "capability", "self_egress", "self_acceptance", "peer_acceptance", or
+	// "declaration" where no policy is involved.
+	Side   string `json:"side"`
+	Reason string `json:"reason"`
 }

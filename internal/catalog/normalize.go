@@ -81,11 +81,8 @@ func (c *checker) warn(field, value, side, format string, args ...any) {
 	}
 }
 
-// The sides of a warning that a declaration alone can earn.
-const (
-	acceptance = "acceptance"
-	capability = "capability"
-)
+// declaration is the side of warnings that a declaration earns by itself.
+const declaration = "declaration"
 
 func (c *checker) identity() {
 	d := c.d
@@ -186,7 +183,7 @@ func (c *checker) unique(field string, list []string, check func(string)) []stri
 	seen := make(map[string]bool, len(list))
 	return slices.DeleteFunc(list, func(s string) bool {
 		if seen[s] {
-			c.warn(field, s, capability, "given twice; counts once")
+			c.warn(field, s, declaration, "given twice; counts once")
 			return true
 		}
 		seen[s] = true

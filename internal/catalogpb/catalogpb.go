@@ -29,6 +29,8 @@ func InstanceToProto(i *catalog.Instance) *telfordv1.Instance {
 		KeyId:        i.KeyID,
 		Door:         i.Door,
 		Zone:         i.Zone,
+
+		FailingUntilUs: micros(i.FailingUntil),
 	}
 }
 
@@ -47,6 +49,8 @@ func InstanceFromProto(p *telfordv1.Instance) *catalog.Instance {
 		KeyID:      p.GetKeyId(),
 		Door:       p.GetDoor(),
 		Zone:       p.GetZone(),
+
+		FailingUntil: instant(p.GetFailingUntilUs()),
 	}
 	if d := DeclarationFromProto(p.GetDeclaration()); d != nil {
 		i.Declaration = *d

@@ -161,6 +161,11 @@ func MethodToProto(m catalog.Method) *telfordv1.Method {
 		InputSchema:   m.InputSchema,
 		OutputSchema:  m.OutputSchema,
 		Description:   m.Description,
+
+		AllowedCallers: m.AllowedCallers,
+		TimeoutUs:      m.Timeout.Microseconds(),
+		NotRetryable:   m.NotRetryable,
+		Limits:         each(m.Limits, LimitToProto),
 	}
 }
 
@@ -176,6 +181,27 @@ func MethodFromProto(p *telfordv1.Method) catalog.Method {
 		InputSchema:   p.GetInputSchema(),
 		OutputSchema:  p.GetOutputSchema(),
 		Description:   p.GetDescription(),
+
+		AllowedCallers: p.GetAllowedCallers(),
+		Timeout:        time.Duration(p.GetTimeoutUs()) * time.Microsecond,
+		NotRetryable:   p.GetNotRetryable(),
+		Limits:         each(p.GetLimits(), LimitFromProto),
+	}
+}
+
+// LimitToProto converts a limit.
+func LimitToProto(l catalog.Limit) *telfordv1.Limit {
+	return &telfordv1.Limit{
+		Concurrency: toUint32(l.Concurrency), Queue: toUint32(l.Queue), Rate: l.Rate, Burst: toUint32(l.Burst),
+		Key: l.Key, Scope: l.Scope,
+	}
+}
+
+// LimitFromProto is the reverse; nil gives the zero value.
+func LimitFromProto(p *telfordv1.Limit) catalog.Limit {
+	return catalog.Limit{
+		Concurrency: fromUint32(p.GetConcurrency()), Queue: fromUint32(p.GetQueue()), Rate: p.GetRate(), Burst: fromUint32(p.GetBurst()),
+		Key: p.GetKey(), Scope: p.GetScope(),
 	}
 }
 

@@ -39,6 +39,8 @@ type Options struct {
 	MaxRunning, MaxWaiting int
 	// Refuse, when set, looks at the caller before anything runs.
 	Refuse func(message.Caller) *errs.Error
+	// Allow, when set, is asked whether the caller may call the method.
+	Allow func(caller *message.Caller, m *catalog.Method) *errs.Error
 	// Tracer, when set, makes a span for each call.
 	Tracer trace.Tracer
 	Log    *slog.Logger
@@ -200,6 +202,11 @@ func (t *Table) enter(ctx context.Context, conn *Conn, call *message.Call, strea
 		return nil, t.refuse(call, errs.New(errs.FailedPrecondition, "%s of %s is a unary method; call it, do not stream it", m.Name, t.opt.Service))
 	case !stream && m.Unary == nil:
 		return nil, t.refuse(call, errs.New(errs.FailedPrecondition, "%s of %s is a streaming method; stream it, do not call it", m.Name, t.opt.Service))
+	}
+	if t.opt.Allow != nil {
+		if err := t.opt.Allow(&call.Caller, &m.Method); err != nil {
+			return nil, t.refuse(call, err)
+		}
 	}
 	if err := t.admit.acquire(ctx); err != nil {
 		return nil, t.refuse(call, err)

@@ -25,6 +25,7 @@ const (
 	hasCaller
 	hasTarget
 	hasSeq
+	hasBusinessKey
 
 	callMask = 1<<iota - 1
 )
@@ -87,6 +88,9 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 	if call.Seq > 0 {
 		mask |= hasSeq
 	}
+	if call.BusinessKey != "" {
+		mask |= hasBusinessKey
+	}
 	b = binary.AppendUvarint(b, mask)
 	b = names.appendName(b, call.Method)
 	b = append(b, byte(call.ContentType))
@@ -137,6 +141,9 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 	}
 	if mask&hasSeq != 0 {
 		b = binary.AppendUvarint(b, call.Seq)
+	}
+	if mask&hasBusinessKey != 0 {
+		b = appendString(b, call.BusinessKey)
 	}
 	return b, at
 }
@@ -214,6 +221,9 @@ func decodeCall(p []byte, names *nameReader, call *message.Call, now time.Time) 
 	}
 	if mask&hasSeq != 0 {
 		call.Seq = c.uvarint("the number")
+	}
+	if mask&hasBusinessKey != 0 {
+		call.BusinessKey = c.string("the business key")
 	}
 	call.Body = c.p
 	return c.err

@@ -118,6 +118,8 @@ type Call struct {
 	ChainRoot      string
 	Chain          []string
 	IdempotencyKey string
+	// BusinessKey is a name for people by which the call is found later.
+	BusinessKey string
 	// Attempt is 0 for the first try.
 	Attempt int
 	Caller  Caller

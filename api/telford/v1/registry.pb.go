@@ -195,9 +195,16 @@ type Method struct {
 	InputMessage  string `protobuf:"bytes,5,opt,name=input_message,json=inputMessage,proto3" json:"input_message,omitempty"`
 	OutputMessage string `protobuf:"bytes,6,opt,name=output_message,json=outputMessage,proto3" json:"output_message,omitempty"`
 	// JSON Schemas of input and output, where they are known.
-	InputSchema   string `protobuf:"bytes,7,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
-	OutputSchema  string `protobuf:"bytes,8,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
-	Description   string `protobuf:"bytes,9,opt,name=description,proto3" json:"description,omitempty"`
+	InputSchema  string `protobuf:"bytes,7,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
+	OutputSchema string `protobuf:"bytes,8,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
+	Description  string `protobuf:"bytes,9,opt,name=description,proto3" json:"description,omitempty"`
+	// The services that may call it, beside what policy says; empty means all.
+	AllowedCallers []string `protobuf:"bytes,10,rep,name=allowed_callers,json=allowedCallers,proto3" json:"allowed_callers,omitempty"`
+	// The longest that one run takes, in microseconds; 0: as long as the caller waits.
+	TimeoutUs int64 `protobuf:"varint,11,opt,name=timeout_us,json=timeoutUs,proto3" json:"timeout_us,omitempty"`
+	// Never to be run again, not even with an idempotency key.
+	NotRetryable  bool     `protobuf:"varint,12,opt,name=not_retryable,json=notRetryable,proto3" json:"not_retryable,omitempty"`
+	Limits        []*Limit `protobuf:"bytes,13,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -295,6 +302,124 @@ func (x *Method) GetDescription() string {
 	return ""
 }
 
+func (x *Method) GetAllowedCallers() []string {
+	if x != nil {
+		return x.AllowedCallers
+	}
+	return nil
+}
+
+func (x *Method) GetTimeoutUs() int64 {
+	if x != nil {
+		return x.TimeoutUs
+	}
+	return 0
+}
+
+func (x *Method) GetNotRetryable() bool {
+	if x != nil {
+		return x.NotRetryable
+	}
+	return false
+}
+
+func (x *Method) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Limit bounds how much of something runs. Fields that are 0 do not bind.
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many run at once, and how many more wait for their turn.
+	Concurrency uint32 `protobuf:"varint,1,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	Queue       uint32 `protobuf:"varint,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// How many begin in a second, and how many of them at once after a pause.
+	Rate  float64 `protobuf:"fixed64,3,opt,name=rate,proto3" json:"rate,omitempty"`
+	Burst uint32  `protobuf:"varint,4,opt,name=burst,proto3" json:"burst,omitempty"`
+	// What is counted apart: empty (all together), "caller", "header:NAME", "field:NAME"
+	// or "func".
+	Key string `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
+	// "instance" (also when empty) or "service": divided among its live instances.
+	Scope         string `protobuf:"bytes,6,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_telford_v1_registry_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_v1_registry_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Limit) GetConcurrency() uint32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
+}
+
+func (x *Limit) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *Limit) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Limit) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *Limit) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Limit) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
 // Endpoint is an address where an instance can be called directly.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -308,7 +433,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_telford_v1_registry_proto_msgTypes[1]
+	mi := &file_telford_v1_registry_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +445,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[1]
+	mi := &file_telford_v1_registry_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +458,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{1}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -374,7 +499,7 @@ type MenuItem struct {
 
 func (x *MenuItem) Reset() {
 	*x = MenuItem{}
-	mi := &file_telford_v1_registry_proto_msgTypes[2]
+	mi := &file_telford_v1_registry_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +511,7 @@ func (x *MenuItem) String() string {
 func (*MenuItem) ProtoMessage() {}
 
 func (x *MenuItem) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[2]
+	mi := &file_telford_v1_registry_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +524,7 @@ func (x *MenuItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MenuItem.ProtoReflect.Descriptor instead.
 func (*MenuItem) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{2}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MenuItem) GetId() string {
@@ -466,7 +591,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_telford_v1_registry_proto_msgTypes[3]
+	mi := &file_telford_v1_registry_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +603,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[3]
+	mi := &file_telford_v1_registry_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +616,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{3}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Dependency) GetKind() string {
@@ -551,7 +676,7 @@ type Declaration struct {
 
 func (x *Declaration) Reset() {
 	*x = Declaration{}
-	mi := &file_telford_v1_registry_proto_msgTypes[4]
+	mi := &file_telford_v1_registry_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +688,7 @@ func (x *Declaration) String() string {
 func (*Declaration) ProtoMessage() {}
 
 func (x *Declaration) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[4]
+	mi := &file_telford_v1_registry_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +701,7 @@ func (x *Declaration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declaration.ProtoReflect.Descriptor instead.
 func (*Declaration) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{4}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Declaration) GetService() string {
@@ -726,15 +851,17 @@ type Instance struct {
 	Revision     int64  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	KeyId        string `protobuf:"bytes,8,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
 	// The door it came in by: "link", "grpc", ...
-	Door          string `protobuf:"bytes,9,opt,name=door,proto3" json:"door,omitempty"`
-	Zone          string `protobuf:"bytes,10,opt,name=zone,proto3" json:"zone,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Door string `protobuf:"bytes,9,opt,name=door,proto3" json:"door,omitempty"`
+	Zone string `protobuf:"bytes,10,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Others have found it failing: better not picked before this instant.
+	FailingUntilUs int64 `protobuf:"varint,11,opt,name=failing_until_us,json=failingUntilUs,proto3" json:"failing_until_us,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_telford_v1_registry_proto_msgTypes[5]
+	mi := &file_telford_v1_registry_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +873,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[5]
+	mi := &file_telford_v1_registry_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +886,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{5}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Instance) GetNamespace() string {
@@ -832,6 +959,13 @@ func (x *Instance) GetZone() string {
 	return ""
 }
 
+func (x *Instance) GetFailingUntilUs() int64 {
+	if x != nil {
+		return x.FailingUntilUs
+	}
+	return 0
+}
+
 // Tombstone says why an instance is gone.
 type Tombstone struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -847,7 +981,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_telford_v1_registry_proto_msgTypes[6]
+	mi := &file_telford_v1_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +993,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[6]
+	mi := &file_telford_v1_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1006,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{6}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Tombstone) GetNamespace() string {
@@ -922,7 +1056,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_telford_v1_registry_proto_msgTypes[7]
+	mi := &file_telford_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1068,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[7]
+	mi := &file_telford_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1081,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{7}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Revision) GetEpoch() uint64 {
@@ -977,7 +1111,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_telford_v1_registry_proto_msgTypes[8]
+	mi := &file_telford_v1_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1123,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[8]
+	mi := &file_telford_v1_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1136,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{8}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -1039,7 +1173,7 @@ type WatchUpdate struct {
 
 func (x *WatchUpdate) Reset() {
 	*x = WatchUpdate{}
-	mi := &file_telford_v1_registry_proto_msgTypes[9]
+	mi := &file_telford_v1_registry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1185,7 @@ func (x *WatchUpdate) String() string {
 func (*WatchUpdate) ProtoMessage() {}
 
 func (x *WatchUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[9]
+	mi := &file_telford_v1_registry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1198,7 @@ func (x *WatchUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUpdate.ProtoReflect.Descriptor instead.
 func (*WatchUpdate) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{9}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchUpdate) GetSnapshot() bool {
@@ -1108,7 +1242,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_telford_v1_registry_proto_msgTypes[10]
+	mi := &file_telford_v1_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1254,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[10]
+	mi := &file_telford_v1_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1267,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Revocation) GetSnapshot() bool {
@@ -1162,7 +1296,8 @@ type Warning struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Declaration string                 `protobuf:"bytes,1,opt,name=declaration,proto3" json:"declaration,omitempty"`
 	Value       string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	// "egress", "acceptance" or "capability".
+	// "capability", "self_egress", "self_acceptance", "peer_acceptance", or "declaration"
+	// where no policy is involved.
 	Side          string `protobuf:"bytes,3,opt,name=side,proto3" json:"side,omitempty"`
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1171,7 +1306,7 @@ type Warning struct {
 
 func (x *Warning) Reset() {
 	*x = Warning{}
-	mi := &file_telford_v1_registry_proto_msgTypes[11]
+	mi := &file_telford_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1318,7 @@ func (x *Warning) String() string {
 func (*Warning) ProtoMessage() {}
 
 func (x *Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_telford_v1_registry_proto_msgTypes[11]
+	mi := &file_telford_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1331,7 @@ func (x *Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Warning.ProtoReflect.Descriptor instead.
 func (*Warning) Descriptor() ([]byte, []int) {
-	return file_telford_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_telford_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Warning) GetDeclaration() string {
@@ -1232,7 +1367,7 @@ var File_telford_v1_registry_proto protoreflect.FileDescriptor
 const file_telford_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"\x19telford/v1/registry.proto\x12\n" +
-	"telford.v1\"\xbf\x02\n" +
+	"telford.v1\"\xd7\x03\n" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.telford.v1.MethodKindR\x04kind\x12\x1a\n" +
@@ -1242,7 +1377,20 @@ const file_telford_v1_registry_proto_rawDesc = "" +
 	"\x0eoutput_message\x18\x06 \x01(\tR\routputMessage\x12!\n" +
 	"\finput_schema\x18\a \x01(\tR\vinputSchema\x12#\n" +
 	"\routput_schema\x18\b \x01(\tR\foutputSchema\x12 \n" +
-	"\vdescription\x18\t \x01(\tR\vdescription\"F\n" +
+	"\vdescription\x18\t \x01(\tR\vdescription\x12'\n" +
+	"\x0fallowed_callers\x18\n" +
+	" \x03(\tR\x0eallowedCallers\x12\x1d\n" +
+	"\n" +
+	"timeout_us\x18\v \x01(\x03R\ttimeoutUs\x12#\n" +
+	"\rnot_retryable\x18\f \x01(\bR\fnotRetryable\x12)\n" +
+	"\x06limits\x18\r \x03(\v2\x11.telford.v1.LimitR\x06limits\"\x91\x01\n" +
+	"\x05Limit\x12 \n" +
+	"\vconcurrency\x18\x01 \x01(\rR\vconcurrency\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\rR\x05queue\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x01R\x04rate\x12\x14\n" +
+	"\x05burst\x18\x04 \x01(\rR\x05burst\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12\x14\n" +
+	"\x05scope\x18\x06 \x01(\tR\x05scope\"F\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -1283,7 +1431,7 @@ const file_telford_v1_registry_proto_rawDesc = "" +
 	"\x03sdk\x18\x13 \x01(\tR\x03sdk\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd7\x02\n" +
 	"\bInstance\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x129\n" +
@@ -1295,7 +1443,8 @@ const file_telford_v1_registry_proto_rawDesc = "" +
 	"\x06key_id\x18\b \x01(\tR\x05keyId\x12\x12\n" +
 	"\x04door\x18\t \x01(\tR\x04door\x12\x12\n" +
 	"\x04zone\x18\n" +
-	" \x01(\tR\x04zone\"\x80\x01\n" +
+	" \x01(\tR\x04zone\x12(\n" +
+	"\x10failing_until_us\x18\v \x01(\x03R\x0efailingUntilUs\"\x80\x01\n" +
 	"\tTombstone\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -1355,44 +1504,46 @@ func file_telford_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_telford_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_telford_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_telford_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_telford_v1_registry_proto_goTypes = []any{
 	(InstanceStatus)(0),  // 0: telford.v1.InstanceStatus
 	(MethodKind)(0),      // 1: telford.v1.MethodKind
 	(Scope)(0),           // 2: telford.v1.Scope
 	(*Method)(nil),       // 3: telford.v1.Method
-	(*Endpoint)(nil),     // 4: telford.v1.Endpoint
-	(*MenuItem)(nil),     // 5: telford.v1.MenuItem
-	(*Dependency)(nil),   // 6: telford.v1.Dependency
-	(*Declaration)(nil),  // 7: telford.v1.Declaration
-	(*Instance)(nil),     // 8: telford.v1.Instance
-	(*Tombstone)(nil),    // 9: telford.v1.Tombstone
-	(*Revision)(nil),     // 10: telford.v1.Revision
-	(*WatchRequest)(nil), // 11: telford.v1.WatchRequest
-	(*WatchUpdate)(nil),  // 12: telford.v1.WatchUpdate
-	(*Revocation)(nil),   // 13: telford.v1.Revocation
-	(*Warning)(nil),      // 14: telford.v1.Warning
-	nil,                  // 15: telford.v1.Declaration.MetadataEntry
+	(*Limit)(nil),        // 4: telford.v1.Limit
+	(*Endpoint)(nil),     // 5: telford.v1.Endpoint
+	(*MenuItem)(nil),     // 6: telford.v1.MenuItem
+	(*Dependency)(nil),   // 7: telford.v1.Dependency
+	(*Declaration)(nil),  // 8: telford.v1.Declaration
+	(*Instance)(nil),     // 9: telford.v1.Instance
+	(*Tombstone)(nil),    // 10: telford.v1.Tombstone
+	(*Revision)(nil),     // 11: telford.v1.Revision
+	(*WatchRequest)(nil), // 12: telford.v1.WatchRequest
+	(*WatchUpdate)(nil),  // 13: telford.v1.WatchUpdate
+	(*Revocation)(nil),   // 14: telford.v1.Revocation
+	(*Warning)(nil),      // 15: telford.v1.Warning
+	nil,                  // 16: telford.v1.Declaration.MetadataEntry
 }
 var file_telford_v1_registry_proto_depIdxs = []int32{
 	1,  // 0: telford.v1.Method.kind:type_name -> telford.v1.MethodKind
-	3,  // 1: telford.v1.Declaration.methods:type_name -> telford.v1.Method
-	4,  // 2: telford.v1.Declaration.endpoints:type_name -> telford.v1.Endpoint
-	15, // 3: telford.v1.Declaration.metadata:type_name -> telford.v1.Declaration.MetadataEntry
-	5,  // 4: telford.v1.Declaration.menu:type_name -> telford.v1.MenuItem
-	2,  // 5: telford.v1.Declaration.scope:type_name -> telford.v1.Scope
-	6,  // 6: telford.v1.Declaration.dependencies:type_name -> telford.v1.Dependency
-	0,  // 7: telford.v1.Declaration.status:type_name -> telford.v1.InstanceStatus
-	7,  // 8: telford.v1.Instance.declaration:type_name -> telford.v1.Declaration
-	10, // 9: telford.v1.WatchRequest.after:type_name -> telford.v1.Revision
-	10, // 10: telford.v1.WatchUpdate.revision:type_name -> telford.v1.Revision
-	8,  // 11: telford.v1.WatchUpdate.upserts:type_name -> telford.v1.Instance
-	9,  // 12: telford.v1.WatchUpdate.removals:type_name -> telford.v1.Tombstone
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	4,  // 1: telford.v1.Method.limits:type_name -> telford.v1.Limit
+	3,  // 2: telford.v1.Declaration.methods:type_name -> telford.v1.Method
+	5,  // 3: telford.v1.Declaration.endpoints:type_name -> telford.v1.Endpoint
+	16, // 4: telford.v1.Declaration.metadata:type_name -> telford.v1.Declaration.MetadataEntry
+	6,  // 5: telford.v1.Declaration.menu:type_name -> telford.v1.MenuItem
+	2,  // 6: telford.v1.Declaration.scope:type_name -> telford.v1.Scope
+	7,  // 7: telford.v1.Declaration.dependencies:type_name -> telford.v1.Dependency
+	0,  // 8: telford.v1.Declaration.status:type_name -> telford.v1.InstanceStatus
+	8,  // 9: telford.v1.Instance.declaration:type_name -> telford.v1.Declaration
+	11, // 10: telford.v1.WatchRequest.after:type_name -> telford.v1.Revision
+	11, // 11: telford.v1.WatchUpdate.revision:type_name -> telford.v1.Revision
+	9,  // 12: telford.v1.WatchUpdate.upserts:type_name -> telford.v1.Instance
+	10, // 13: telford.v1.WatchUpdate.removals:type_name -> telford.v1.Tombstone
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_telford_v1_registry_proto_init() }
@@ -1406,7 +1557,7 @@ func file_telford_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telford_v1_registry_proto_rawDesc), len(file_telford_v1_registry_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,6 +35,7 @@ type ClientMessage struct {
 	//	*ClientMessage_Pong
 	//	*ClientMessage_Ack
 	//	*ClientMessage_Goodbye
+	//	*ClientMessage_Report
 	//	*ClientMessage_Call
 	//	*ClientMessage_Result
 	//	*ClientMessage_Chunk
@@ -153,6 +154,15 @@ func (x *ClientMessage) GetGoodbye() *Goodbye {
 	return nil
 }
 
+func (x *ClientMessage) GetReport() *Report {
+	if x != nil {
+		if x, ok := x.Message.(*ClientMessage_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
 func (x *ClientMessage) GetCall() *Call {
 	if x != nil {
 		if x, ok := x.Message.(*ClientMessage_Call); ok {
@@ -225,6 +235,10 @@ type ClientMessage_Goodbye struct {
 	Goodbye *Goodbye `protobuf:"bytes,8,opt,name=goodbye,proto3,oneof"`
 }
 
+type ClientMessage_Report struct {
+	Report *Report `protobuf:"bytes,9,opt,name=report,proto3,oneof"`
+}
+
 type ClientMessage_Call struct {
 	Call *Call `protobuf:"bytes,20,opt,name=call,proto3,oneof"`
 }
@@ -257,6 +271,8 @@ func (*ClientMessage_Ack) isClientMessage_Message() {}
 
 func (*ClientMessage_Goodbye) isClientMessage_Message() {}
 
+func (*ClientMessage_Report) isClientMessage_Message() {}
+
 func (*ClientMessage_Call) isClientMessage_Message() {}
 
 func (*ClientMessage_Result) isClientMessage_Message() {}
@@ -281,6 +297,7 @@ type ServerMessage struct {
 	//	*ServerMessage_Permits
 	//	*ServerMessage_Fenced
 	//	*ServerMessage_Roots
+	//	*ServerMessage_Rules
 	//	*ServerMessage_Call
 	//	*ServerMessage_Result
 	//	*ServerMessage_Chunk
@@ -426,6 +443,15 @@ func (x *ServerMessage) GetRoots() *Roots {
 	return nil
 }
 
+func (x *ServerMessage) GetRules() *Rules {
+	if x != nil {
+		if x, ok := x.Message.(*ServerMessage_Rules); ok {
+			return x.Rules
+		}
+	}
+	return nil
+}
+
 func (x *ServerMessage) GetCall() *Call {
 	if x != nil {
 		if x, ok := x.Message.(*ServerMessage_Call); ok {
@@ -510,6 +536,10 @@ type ServerMessage_Roots struct {
 	Roots *Roots `protobuf:"bytes,12,opt,name=roots,proto3,oneof"`
 }
 
+type ServerMessage_Rules struct {
+	Rules *Rules `protobuf:"bytes,13,opt,name=rules,proto3,oneof"`
+}
+
 type ServerMessage_Call struct {
 	Call *Call `protobuf:"bytes,20,opt,name=call,proto3,oneof"`
 }
@@ -547,6 +577,8 @@ func (*ServerMessage_Permits) isServerMessage_Message() {}
 func (*ServerMessage_Fenced) isServerMessage_Message() {}
 
 func (*ServerMessage_Roots) isServerMessage_Message() {}
+
+func (*ServerMessage_Rules) isServerMessage_Message() {}
 
 func (*ServerMessage_Call) isServerMessage_Message() {}
 
@@ -1497,9 +1529,13 @@ type Call struct {
 	CallerInstance  string   `protobuf:"bytes,17,opt,name=caller_instance,json=callerInstance,proto3" json:"caller_instance,omitempty"`
 	CallerNamespace string   `protobuf:"bytes,18,opt,name=caller_namespace,json=callerNamespace,proto3" json:"caller_namespace,omitempty"`
 	// Constraints on the instance that is picked.
-	Realm         string `protobuf:"bytes,19,opt,name=realm,proto3" json:"realm,omitempty"`
-	Version       string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
-	Instance      string `protobuf:"bytes,21,opt,name=instance,proto3" json:"instance,omitempty"`
+	Realm    string `protobuf:"bytes,19,opt,name=realm,proto3" json:"realm,omitempty"`
+	Version  string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
+	Instance string `protobuf:"bytes,21,opt,name=instance,proto3" json:"instance,omitempty"`
+	// The types the caller means, "pb:…" or "js:…".
+	Contract string `protobuf:"bytes,22,opt,name=contract,proto3" json:"contract,omitempty"`
+	// A name for people by which the call is found later.
+	BusinessKey   string `protobuf:"bytes,23,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1677,6 +1713,20 @@ func (x *Call) GetVersion() string {
 func (x *Call) GetInstance() string {
 	if x != nil {
 		return x.Instance
+	}
+	return ""
+}
+
+func (x *Call) GetContract() string {
+	if x != nil {
+		return x.Contract
+	}
+	return ""
+}
+
+func (x *Call) GetBusinessKey() string {
+	if x != nil {
+		return x.BusinessKey
 	}
 	return ""
 }
@@ -2032,7 +2082,7 @@ var File_telford_v1_session_proto protoreflect.FileDescriptor
 const file_telford_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"\x18telford/v1/session.proto\x12\n" +
-	"telford.v1\x1a\x19telford/v1/registry.proto\x1a\x17telford/v1/status.proto\"\xb7\x04\n" +
+	"telford.v1\x1a\x19telford/v1/registry.proto\x1a\x16telford/v1/rules.proto\x1a\x17telford/v1/status.proto\"\xe5\x04\n" +
 	"\rClientMessage\x12)\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.telford.v1.HelloH\x00R\x05hello\x125\n" +
 	"\bregister\x18\x02 \x01(\v2\x17.telford.v1.DeclarationH\x00R\bregister\x122\n" +
@@ -2041,12 +2091,13 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x04ping\x18\x05 \x01(\v2\x10.telford.v1.PingH\x00R\x04ping\x12&\n" +
 	"\x04pong\x18\x06 \x01(\v2\x10.telford.v1.PongH\x00R\x04pong\x12#\n" +
 	"\x03ack\x18\a \x01(\v2\x0f.telford.v1.AckH\x00R\x03ack\x12/\n" +
-	"\agoodbye\x18\b \x01(\v2\x13.telford.v1.GoodbyeH\x00R\agoodbye\x12&\n" +
+	"\agoodbye\x18\b \x01(\v2\x13.telford.v1.GoodbyeH\x00R\agoodbye\x12,\n" +
+	"\x06report\x18\t \x01(\v2\x12.telford.v1.ReportH\x00R\x06report\x12&\n" +
 	"\x04call\x18\x14 \x01(\v2\x10.telford.v1.CallH\x00R\x04call\x12,\n" +
 	"\x06result\x18\x15 \x01(\v2\x12.telford.v1.ResultH\x00R\x06result\x12)\n" +
 	"\x05chunk\x18\x16 \x01(\v2\x11.telford.v1.ChunkH\x00R\x05chunk\x12,\n" +
 	"\x06cancel\x18\x17 \x01(\v2\x12.telford.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xcd\x05\n" +
+	"\amessage\"\xf8\x05\n" +
 	"\rServerMessage\x123\n" +
 	"\thello_ack\x18\x01 \x01(\v2\x14.telford.v1.HelloAckH\x00R\bhelloAck\x128\n" +
 	"\n" +
@@ -2063,7 +2114,8 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\apermits\x18\t \x01(\v2\x13.telford.v1.PermitsH\x00R\apermits\x12,\n" +
 	"\x06fenced\x18\n" +
 	" \x01(\v2\x12.telford.v1.FencedH\x00R\x06fenced\x12)\n" +
-	"\x05roots\x18\f \x01(\v2\x11.telford.v1.RootsH\x00R\x05roots\x12&\n" +
+	"\x05roots\x18\f \x01(\v2\x11.telford.v1.RootsH\x00R\x05roots\x12)\n" +
+	"\x05rules\x18\r \x01(\v2\x11.telford.v1.RulesH\x00R\x05rules\x12&\n" +
 	"\x04call\x18\x14 \x01(\v2\x10.telford.v1.CallH\x00R\x04call\x12,\n" +
 	"\x06result\x18\x15 \x01(\v2\x12.telford.v1.ResultH\x00R\x06result\x12)\n" +
 	"\x05chunk\x18\x16 \x01(\v2\x11.telford.v1.ChunkH\x00R\x05chunk\x12,\n" +
@@ -2143,7 +2195,7 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x05roots\x18\x01 \x03(\fR\x05roots\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\x8f\x05\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xce\x05\n" +
 	"\x04Call\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -2172,7 +2224,9 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x10caller_namespace\x18\x12 \x01(\tR\x0fcallerNamespace\x12\x14\n" +
 	"\x05realm\x18\x13 \x01(\tR\x05realm\x12\x18\n" +
 	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
-	"\binstance\x18\x15 \x01(\tR\binstance\"\xd7\x01\n" +
+	"\binstance\x18\x15 \x01(\tR\binstance\x12\x1a\n" +
+	"\bcontract\x18\x16 \x01(\tR\bcontract\x12!\n" +
+	"\fbusiness_key\x18\x17 \x01(\tR\vbusinessKey\"\xd7\x01\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.telford.v1.StatusR\x06status\x12!\n" +
@@ -2240,12 +2294,14 @@ var file_telford_v1_session_proto_goTypes = []any{
 	(*Refused)(nil),       // 20: telford.v1.Refused
 	(*Declaration)(nil),   // 21: telford.v1.Declaration
 	(*WatchRequest)(nil),  // 22: telford.v1.WatchRequest
-	(*WatchUpdate)(nil),   // 23: telford.v1.WatchUpdate
-	(*Revocation)(nil),    // 24: telford.v1.Revocation
-	(*Revision)(nil),      // 25: telford.v1.Revision
-	(*Warning)(nil),       // 26: telford.v1.Warning
-	(*Status)(nil),        // 27: telford.v1.Status
-	(InstanceStatus)(0),   // 28: telford.v1.InstanceStatus
+	(*Report)(nil),        // 23: telford.v1.Report
+	(*WatchUpdate)(nil),   // 24: telford.v1.WatchUpdate
+	(*Revocation)(nil),    // 25: telford.v1.Revocation
+	(*Rules)(nil),         // 26: telford.v1.Rules
+	(*Revision)(nil),      // 27: telford.v1.Revision
+	(*Warning)(nil),       // 28: telford.v1.Warning
+	(*Status)(nil),        // 29: telford.v1.Status
+	(InstanceStatus)(0),   // 30: telford.v1.InstanceStatus
 }
 var file_telford_v1_session_proto_depIdxs = []int32{
 	2,  // 0: telford.v1.ClientMessage.hello:type_name -> telford.v1.Hello
@@ -2256,42 +2312,44 @@ var file_telford_v1_session_proto_depIdxs = []int32{
 	7,  // 5: telford.v1.ClientMessage.pong:type_name -> telford.v1.Pong
 	8,  // 6: telford.v1.ClientMessage.ack:type_name -> telford.v1.Ack
 	9,  // 7: telford.v1.ClientMessage.goodbye:type_name -> telford.v1.Goodbye
-	15, // 8: telford.v1.ClientMessage.call:type_name -> telford.v1.Call
-	16, // 9: telford.v1.ClientMessage.result:type_name -> telford.v1.Result
-	17, // 10: telford.v1.ClientMessage.chunk:type_name -> telford.v1.Chunk
-	18, // 11: telford.v1.ClientMessage.cancel:type_name -> telford.v1.Cancel
-	3,  // 12: telford.v1.ServerMessage.hello_ack:type_name -> telford.v1.HelloAck
-	4,  // 13: telford.v1.ServerMessage.registered:type_name -> telford.v1.Registered
-	23, // 14: telford.v1.ServerMessage.watch:type_name -> telford.v1.WatchUpdate
-	24, // 15: telford.v1.ServerMessage.revocation:type_name -> telford.v1.Revocation
-	6,  // 16: telford.v1.ServerMessage.ping:type_name -> telford.v1.Ping
-	7,  // 17: telford.v1.ServerMessage.pong:type_name -> telford.v1.Pong
-	8,  // 18: telford.v1.ServerMessage.ack:type_name -> telford.v1.Ack
-	10, // 19: telford.v1.ServerMessage.drain:type_name -> telford.v1.Drain
-	11, // 20: telford.v1.ServerMessage.permits:type_name -> telford.v1.Permits
-	12, // 21: telford.v1.ServerMessage.fenced:type_name -> telford.v1.Fenced
-	13, // 22: telford.v1.ServerMessage.roots:type_name -> telford.v1.Roots
-	15, // 23: telford.v1.ServerMessage.call:type_name -> telford.v1.Call
-	16, // 24: telford.v1.ServerMessage.result:type_name -> telford.v1.Result
-	17, // 25: telford.v1.ServerMessage.chunk:type_name -> telford.v1.Chunk
-	18, // 26: telford.v1.ServerMessage.cancel:type_name -> telford.v1.Cancel
-	25, // 27: telford.v1.Registered.revision:type_name -> telford.v1.Revision
-	26, // 28: telford.v1.Registered.warnings:type_name -> telford.v1.Warning
-	27, // 29: telford.v1.Registered.refused:type_name -> telford.v1.Status
-	28, // 30: telford.v1.StatusChange.status:type_name -> telford.v1.InstanceStatus
-	14, // 31: telford.v1.Call.headers:type_name -> telford.v1.Pair
-	27, // 32: telford.v1.Result.status:type_name -> telford.v1.Status
-	14, // 33: telford.v1.Result.headers:type_name -> telford.v1.Pair
-	14, // 34: telford.v1.Result.trailers:type_name -> telford.v1.Pair
-	14, // 35: telford.v1.Chunk.headers:type_name -> telford.v1.Pair
-	27, // 36: telford.v1.Refused.status:type_name -> telford.v1.Status
-	0,  // 37: telford.v1.Session.Open:input_type -> telford.v1.ClientMessage
-	1,  // 38: telford.v1.Session.Open:output_type -> telford.v1.ServerMessage
-	38, // [38:39] is the sub-list for method output_type
-	37, // [37:38] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	23, // 8: telford.v1.ClientMessage.report:type_name -> telford.v1.Report
+	15, // 9: telford.v1.ClientMessage.call:type_name -> telford.v1.Call
+	16, // 10: telford.v1.ClientMessage.result:type_name -> telford.v1.Result
+	17, // 11: telford.v1.ClientMessage.chunk:type_name -> telford.v1.Chunk
+	18, // 12: telford.v1.ClientMessage.cancel:type_name -> telford.v1.Cancel
+	3,  // 13: telford.v1.ServerMessage.hello_ack:type_name -> telford.v1.HelloAck
+	4,  // 14: telford.v1.ServerMessage.registered:type_name -> telford.v1.Registered
+	24, // 15: telford.v1.ServerMessage.watch:type_name -> telford.v1.WatchUpdate
+	25, // 16: telford.v1.ServerMessage.revocation:type_name -> telford.v1.Revocation
+	6,  // 17: telford.v1.ServerMessage.ping:type_name -> telford.v1.Ping
+	7,  // 18: telford.v1.ServerMessage.pong:type_name -> telford.v1.Pong
+	8,  // 19: telford.v1.ServerMessage.ack:type_name -> telford.v1.Ack
+	10, // 20: telford.v1.ServerMessage.drain:type_name -> telford.v1.Drain
+	11, // 21: telford.v1.ServerMessage.permits:type_name -> telford.v1.Permits
+	12, // 22: telford.v1.ServerMessage.fenced:type_name -> telford.v1.Fenced
+	13, // 23: telford.v1.ServerMessage.roots:type_name -> telford.v1.Roots
+	26, // 24: telford.v1.ServerMessage.rules:type_name -> telford.v1.Rules
+	15, // 25: telford.v1.ServerMessage.call:type_name -> telford.v1.Call
+	16, // 26: telford.v1.ServerMessage.result:type_name -> telford.v1.Result
+	17, // 27: telford.v1.ServerMessage.chunk:type_name -> telford.v1.Chunk
+	18, // 28: telford.v1.ServerMessage.cancel:type_name -> telford.v1.Cancel
+	27, // 29: telford.v1.Registered.revision:type_name -> telford.v1.Revision
+	28, // 30: telford.v1.Registered.warnings:type_name -> telford.v1.Warning
+	29, // 31: telford.v1.Registered.refused:type_name -> telford.v1.Status
+	30, // 32: telford.v1.StatusChange.status:type_name -> telford.v1.InstanceStatus
+	14, // 33: telford.v1.Call.headers:type_name -> telford.v1.Pair
+	29, // 34: telford.v1.Result.status:type_name -> telford.v1.Status
+	14, // 35: telford.v1.Result.headers:type_name -> telford.v1.Pair
+	14, // 36: telford.v1.Result.trailers:type_name -> telford.v1.Pair
+	14, // 37: telford.v1.Chunk.headers:type_name -> telford.v1.Pair
+	29, // 38: telford.v1.Refused.status:type_name -> telford.v1.Status
+	0,  // 39: telford.v1.Session.Open:input_type -> telford.v1.ClientMessage
+	1,  // 40: telford.v1.Session.Open:output_type -> telford.v1.ServerMessage
+	40, // [40:41] is the sub-list for method output_type
+	39, // [39:40] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_telford_v1_session_proto_init() }
@@ -2300,6 +2358,7 @@ func file_telford_v1_session_proto_init() {
 		return
 	}
 	file_telford_v1_registry_proto_init()
+	file_telford_v1_rules_proto_init()
 	file_telford_v1_status_proto_init()
 	file_telford_v1_session_proto_msgTypes[0].OneofWrappers = []any{
 		(*ClientMessage_Hello)(nil),
@@ -2310,6 +2369,7 @@ func file_telford_v1_session_proto_init() {
 		(*ClientMessage_Pong)(nil),
 		(*ClientMessage_Ack)(nil),
 		(*ClientMessage_Goodbye)(nil),
+		(*ClientMessage_Report)(nil),
 		(*ClientMessage_Call)(nil),
 		(*ClientMessage_Result)(nil),
 		(*ClientMessage_Chunk)(nil),
@@ -2327,6 +2387,7 @@ func file_telford_v1_session_proto_init() {
 		(*ServerMessage_Permits)(nil),
 		(*ServerMessage_Fenced)(nil),
 		(*ServerMessage_Roots)(nil),
+		(*ServerMessage_Rules)(nil),
 		(*ServerMessage_Call)(nil),
 		(*ServerMessage_Result)(nil),
 		(*ServerMessage_Chunk)(nil),

@@ -40,6 +40,10 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 	m.inFlight.Add(1)
 	defer m.inFlight.Add(-1)
 	p := picking{router: r, key: key, now: start, req: req, query: r.query(req, key.namespace, catalog.Unary)}
+	if err := p.permit(v); err != nil {
+		m.ended.count(err)
+		return nil, err
+	}
 	for {
 		e, err := p.pick(s, v)
 		if err != nil {

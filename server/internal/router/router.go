@@ -75,6 +75,10 @@ type Config struct {
 	Returning time.Duration
 	// Transcoder turns bodies from one content type into another; nil means a new one.
 	Transcoder *transcode.Transcoder
+	// Policy says who may call what; nil means everybody everything.
+	Policy Policy
+	// Keys runs calls with an idempotency key; nil means like any other.
+	Keys Keys
 }
 
 // Router routes calls. It is safe for concurrent use.
@@ -87,6 +91,8 @@ type Router struct {
 	log        *slog.Logger
 	rand       func() uint64
 	transcoder *transcode.Transcoder
+	policy     Policy    // nil: everything is allowed
+	keys       Keys      // nil: keys are handed on and mean nothing here
 	epoch      time.Time // the zero of the scale on which instances started
 	returnBy   time.Time
 	leaving    atomic.Bool
@@ -117,7 +123,7 @@ func New(c Config) *Router {
 	}
 	r := &Router{
 		index: c.Index, zone: c.Zone, locality: c.Locality, clock: c.Clock, log: c.Log, rand: c.Rand,
-		transcoder: c.Transcoder, epoch: c.Clock.Now(), endpoints: make(map[endpointKey]*endpoint),
+		transcoder: c.Transcoder, policy: c.Policy, keys: c.Keys, epoch: c.Clock.Now(), endpoints: make(map[endpointKey]*endpoint),
 	}
 	r.returnBy = r.epoch.Add(c.Returning)
 	attached := make(chan struct{})

@@ -34,9 +34,13 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 	ctx, st.deadline, st.cancel = withDeadline(ctx, req.Call.Deadline, 0)
 	st.ctx = ctx
 	st.picking = picking{router: r, key: key, now: now, req: &own, query: r.query(req, key.namespace, catalog.ServerStream)}
-	s, _ := r.current(key)
+	s, v := r.current(key)
 	st.meter = r.meter(s)
 	st.meter.streams.Add(1)
+	if err := st.permit(v); err != nil {
+		st.finish(err)
+		return nil, err
+	}
 	if err := st.open(ctx); err != nil {
 		st.finish(err)
 		return nil, err

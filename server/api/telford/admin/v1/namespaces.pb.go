@@ -242,6 +242,103 @@ func (x *ListNamespacesResponse) GetNextPageToken() string {
 	return ""
 }
 
+type RemoveNamespaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNamespaceRequest) Reset() {
+	*x = RemoveNamespaceRequest{}
+	mi := &file_telford_admin_v1_namespaces_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNamespaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNamespaceRequest) ProtoMessage() {}
+
+func (x *RemoveNamespaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_namespaces_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNamespaceRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNamespaceRequest) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_namespaces_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RemoveNamespaceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type SetAccountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Empty takes the alias away.
+	Account       string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAccountRequest) Reset() {
+	*x = SetAccountRequest{}
+	mi := &file_telford_admin_v1_namespaces_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAccountRequest) ProtoMessage() {}
+
+func (x *SetAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_namespaces_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAccountRequest.ProtoReflect.Descriptor instead.
+func (*SetAccountRequest) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_namespaces_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SetAccountRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetAccountRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
 var File_telford_admin_v1_namespaces_proto protoreflect.FileDescriptor
 
 const file_telford_admin_v1_namespaces_proto_rawDesc = "" +
@@ -261,11 +358,19 @@ const file_telford_admin_v1_namespaces_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"s\n" +
 	"\x16ListNamespacesResponse\x121\n" +
 	"\x05items\x18\x01 \x03(\v2\x1b.telford.admin.v1.NamespaceR\x05items\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xb8\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n" +
+	"\x16RemoveNamespaceRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
+	"\x11SetAccountRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount2\xd9\x02\n" +
 	"\n" +
 	"Namespaces\x12O\n" +
 	"\x06Create\x12(.telford.admin.v1.CreateNamespaceRequest\x1a\x1b.telford.admin.v1.Namespace\x12Y\n" +
-	"\x04List\x12'.telford.admin.v1.ListNamespacesRequest\x1a(.telford.admin.v1.ListNamespacesResponseB9Z7telford.dev/telford/server/api/telford/admin/v1;adminv1b\x06proto3"
+	"\x04List\x12'.telford.admin.v1.ListNamespacesRequest\x1a(.telford.admin.v1.ListNamespacesResponse\x12O\n" +
+	"\x06Remove\x12(.telford.admin.v1.RemoveNamespaceRequest\x1a\x1b.telford.admin.v1.Namespace\x12N\n" +
+	"\n" +
+	"SetAccount\x12#.telford.admin.v1.SetAccountRequest\x1a\x1b.telford.admin.v1.NamespaceB9Z7telford.dev/telford/server/api/telford/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_telford_admin_v1_namespaces_proto_rawDescOnce sync.Once
@@ -279,23 +384,29 @@ func file_telford_admin_v1_namespaces_proto_rawDescGZIP() []byte {
 	return file_telford_admin_v1_namespaces_proto_rawDescData
 }
 
-var file_telford_admin_v1_namespaces_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_telford_admin_v1_namespaces_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_telford_admin_v1_namespaces_proto_goTypes = []any{
 	(*Namespace)(nil),              // 0: telford.admin.v1.Namespace
 	(*CreateNamespaceRequest)(nil), // 1: telford.admin.v1.CreateNamespaceRequest
 	(*ListNamespacesRequest)(nil),  // 2: telford.admin.v1.ListNamespacesRequest
 	(*ListNamespacesResponse)(nil), // 3: telford.admin.v1.ListNamespacesResponse
-	(*timestamppb.Timestamp)(nil),  // 4: google.protobuf.Timestamp
+	(*RemoveNamespaceRequest)(nil), // 4: telford.admin.v1.RemoveNamespaceRequest
+	(*SetAccountRequest)(nil),      // 5: telford.admin.v1.SetAccountRequest
+	(*timestamppb.Timestamp)(nil),  // 6: google.protobuf.Timestamp
 }
 var file_telford_admin_v1_namespaces_proto_depIdxs = []int32{
-	4, // 0: telford.admin.v1.Namespace.created_at:type_name -> google.protobuf.Timestamp
+	6, // 0: telford.admin.v1.Namespace.created_at:type_name -> google.protobuf.Timestamp
 	0, // 1: telford.admin.v1.ListNamespacesResponse.items:type_name -> telford.admin.v1.Namespace
 	1, // 2: telford.admin.v1.Namespaces.Create:input_type -> telford.admin.v1.CreateNamespaceRequest
 	2, // 3: telford.admin.v1.Namespaces.List:input_type -> telford.admin.v1.ListNamespacesRequest
-	0, // 4: telford.admin.v1.Namespaces.Create:output_type -> telford.admin.v1.Namespace
-	3, // 5: telford.admin.v1.Namespaces.List:output_type -> telford.admin.v1.ListNamespacesResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
+	4, // 4: telford.admin.v1.Namespaces.Remove:input_type -> telford.admin.v1.RemoveNamespaceRequest
+	5, // 5: telford.admin.v1.Namespaces.SetAccount:input_type -> telford.admin.v1.SetAccountRequest
+	0, // 6: telford.admin.v1.Namespaces.Create:output_type -> telford.admin.v1.Namespace
+	3, // 7: telford.admin.v1.Namespaces.List:output_type -> telford.admin.v1.ListNamespacesResponse
+	0, // 8: telford.admin.v1.Namespaces.Remove:output_type -> telford.admin.v1.Namespace
+	0, // 9: telford.admin.v1.Namespaces.SetAccount:output_type -> telford.admin.v1.Namespace
+	6, // [6:10] is the sub-list for method output_type
+	2, // [2:6] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -312,7 +423,7 @@ func file_telford_admin_v1_namespaces_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telford_admin_v1_namespaces_proto_rawDesc), len(file_telford_admin_v1_namespaces_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Namespaces_Create_FullMethodName = "/telford.admin.v1.Namespaces/Create"
-	Namespaces_List_FullMethodName   = "/telford.admin.v1.Namespaces/List"
+	Namespaces_Create_FullMethodName     = "/telford.admin.v1.Namespaces/Create"
+	Namespaces_List_FullMethodName       = "/telford.admin.v1.Namespaces/List"
+	Namespaces_Remove_FullMethodName     = "/telford.admin.v1.Namespaces/Remove"
+	Namespaces_SetAccount_FullMethodName = "/telford.admin.v1.Namespaces/SetAccount"
 )
 
 // NamespacesClient is the client API for Namespaces service.
@@ -32,6 +34,11 @@ type NamespacesClient interface {
 	Create(ctx context.Context, in *CreateNamespaceRequest, opts ...grpc.CallOption) (*Namespace, error)
 	// List returns namespaces in the order of their names.
 	List(ctx context.Context, in *ListNamespacesRequest, opts ...grpc.CallOption) (*ListNamespacesResponse, error)
+	// Remove ends a namespace with its rules. It must have no key that is in force and no
+	// instance; "default" stays.
+	Remove(ctx context.Context, in *RemoveNamespaceRequest, opts ...grpc.CallOption) (*Namespace, error)
+	// SetAccount gives a namespace its numeric alias, or takes it away.
+	SetAccount(ctx context.Context, in *SetAccountRequest, opts ...grpc.CallOption) (*Namespace, error)
 }
 
 type namespacesClient struct {
@@ -62,6 +69,26 @@ func (c *namespacesClient) List(ctx context.Context, in *ListNamespacesRequest, 
 	return out, nil
 }
 
+func (c *namespacesClient) Remove(ctx context.Context, in *RemoveNamespaceRequest, opts ...grpc.CallOption) (*Namespace, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Namespace)
+	err := c.cc.Invoke(ctx, Namespaces_Remove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *namespacesClient) SetAccount(ctx context.Context, in *SetAccountRequest, opts ...grpc.CallOption) (*Namespace, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Namespace)
+	err := c.cc.Invoke(ctx, Namespaces_SetAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NamespacesServer is the server API for Namespaces service.
 // All implementations must embed UnimplementedNamespacesServer
 // for forward compatibility.
@@ -71,6 +98,11 @@ type NamespacesServer interface {
 	Create(context.Context, *CreateNamespaceRequest) (*Namespace, error)
 	// List returns namespaces in the order of their names.
 	List(context.Context, *ListNamespacesRequest) (*ListNamespacesResponse, error)
+	// Remove ends a namespace with its rules. It must have no key that is in force and no
+	// instance; "default" stays.
+	Remove(context.Context, *RemoveNamespaceRequest) (*Namespace, error)
+	// SetAccount gives a namespace its numeric alias, or takes it away.
+	SetAccount(context.Context, *SetAccountRequest) (*Namespace, error)
 	mustEmbedUnimplementedNamespacesServer()
 }
 
@@ -86,6 +118,12 @@ func (UnimplementedNamespacesServer) Create(context.Context, *CreateNamespaceReq
 }
 func (UnimplementedNamespacesServer) List(context.Context, *ListNamespacesRequest) (*ListNamespacesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedNamespacesServer) Remove(context.Context, *RemoveNamespaceRequest) (*Namespace, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
+}
+func (UnimplementedNamespacesServer) SetAccount(context.Context, *SetAccountRequest) (*Namespace, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAccount not implemented")
 }
 func (UnimplementedNamespacesServer) mustEmbedUnimplementedNamespacesServer() {}
 func (UnimplementedNamespacesServer) testEmbeddedByValue()                    {}
@@ -144,6 +182,42 @@ func _Namespaces_List_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Namespaces_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveNamespaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamespacesServer).Remove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namespaces_Remove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamespacesServer).Remove(ctx, req.(*RemoveNamespaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Namespaces_SetAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamespacesServer).SetAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Namespaces_SetAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamespacesServer).SetAccount(ctx, req.(*SetAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Namespaces_ServiceDesc is the grpc.ServiceDesc for Namespaces service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -158,6 +232,14 @@ var Namespaces_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _Namespaces_List_Handler,
+		},
+		{
+			MethodName: "Remove",
+			Handler:    _Namespaces_Remove_Handler,
+		},
+		{
+			MethodName: "SetAccount",
+			Handler:    _Namespaces_SetAccount_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -181,7 +181,9 @@ type Info struct {
 	Instances int32  `protobuf:"varint,9,opt,name=instances,proto3" json:"instances,omitempty"`
 	Services  int32  `protobuf:"varint,10,opt,name=services,proto3" json:"services,omitempty"`
 	// The settings in force, by their names on the command line; secrets are left out.
-	Settings      map[string]string `protobuf:"bytes,11,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Settings map[string]string `protobuf:"bytes,11,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What somebody has to see to, worst first.
+	Alarms        []*Alarm `protobuf:"bytes,12,rep,name=alarms,proto3" json:"alarms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +295,85 @@ func (x *Info) GetSettings() map[string]string {
 	return nil
 }
 
+func (x *Info) GetAlarms() []*Alarm {
+	if x != nil {
+		return x.Alarms
+	}
+	return nil
+}
+
+// Alarm is a state that does not mend itself.
+type Alarm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stable name: "mass_expiry", "certificate_expiry", ...
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// "warning" or "critical".
+	Severity string `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	// What is wrong and what to do.
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alarm) Reset() {
+	*x = Alarm{}
+	mi := &file_telford_admin_v1_system_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alarm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alarm) ProtoMessage() {}
+
+func (x *Alarm) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_system_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
+func (*Alarm) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_system_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Alarm) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Alarm) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Alarm) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Alarm) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 var File_telford_admin_v1_system_proto protoreflect.FileDescriptor
 
 const file_telford_admin_v1_system_proto_rawDesc = "" +
@@ -305,7 +386,7 @@ const file_telford_admin_v1_system_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\"\x10\n" +
-	"\x0eGetInfoRequest\"\x9a\x04\n" +
+	"\x0eGetInfoRequest\"\xcb\x04\n" +
 	"\x04Info\x123\n" +
 	"\aversion\x18\x01 \x01(\v2\x19.telford.admin.v1.VersionR\aversion\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
@@ -319,14 +400,20 @@ const file_telford_admin_v1_system_proto_rawDesc = "" +
 	"\tinstances\x18\t \x01(\x05R\tinstances\x12\x1a\n" +
 	"\bservices\x18\n" +
 	" \x01(\x05R\bservices\x12@\n" +
-	"\bsettings\x18\v \x03(\v2$.telford.admin.v1.Info.SettingsEntryR\bsettings\x1a8\n" +
+	"\bsettings\x18\v \x03(\v2$.telford.admin.v1.Info.SettingsEntryR\bsettings\x12/\n" +
+	"\x06alarms\x18\f \x03(\v2\x17.telford.admin.v1.AlarmR\x06alarms\x1a8\n" +
 	"\n" +
 	"DoorsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x9b\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05Alarm\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x9b\x01\n" +
 	"\x06System\x12L\n" +
 	"\n" +
 	"GetVersion\x12#.telford.admin.v1.GetVersionRequest\x1a\x19.telford.admin.v1.Version\x12C\n" +
@@ -344,30 +431,33 @@ func file_telford_admin_v1_system_proto_rawDescGZIP() []byte {
 	return file_telford_admin_v1_system_proto_rawDescData
 }
 
-var file_telford_admin_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_telford_admin_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_telford_admin_v1_system_proto_goTypes = []any{
 	(*GetVersionRequest)(nil),     // 0: telford.admin.v1.GetVersionRequest
 	(*Version)(nil),               // 1: telford.admin.v1.Version
 	(*GetInfoRequest)(nil),        // 2: telford.admin.v1.GetInfoRequest
 	(*Info)(nil),                  // 3: telford.admin.v1.Info
-	nil,                           // 4: telford.admin.v1.Info.DoorsEntry
-	nil,                           // 5: telford.admin.v1.Info.SettingsEntry
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Alarm)(nil),                 // 4: telford.admin.v1.Alarm
+	nil,                           // 5: telford.admin.v1.Info.DoorsEntry
+	nil,                           // 6: telford.admin.v1.Info.SettingsEntry
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_telford_admin_v1_system_proto_depIdxs = []int32{
 	1, // 0: telford.admin.v1.Info.version:type_name -> telford.admin.v1.Version
-	6, // 1: telford.admin.v1.Info.started_at:type_name -> google.protobuf.Timestamp
-	4, // 2: telford.admin.v1.Info.doors:type_name -> telford.admin.v1.Info.DoorsEntry
-	5, // 3: telford.admin.v1.Info.settings:type_name -> telford.admin.v1.Info.SettingsEntry
-	0, // 4: telford.admin.v1.System.GetVersion:input_type -> telford.admin.v1.GetVersionRequest
-	2, // 5: telford.admin.v1.System.GetInfo:input_type -> telford.admin.v1.GetInfoRequest
-	1, // 6: telford.admin.v1.System.GetVersion:output_type -> telford.admin.v1.Version
-	3, // 7: telford.admin.v1.System.GetInfo:output_type -> telford.admin.v1.Info
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	7, // 1: telford.admin.v1.Info.started_at:type_name -> google.protobuf.Timestamp
+	5, // 2: telford.admin.v1.Info.doors:type_name -> telford.admin.v1.Info.DoorsEntry
+	6, // 3: telford.admin.v1.Info.settings:type_name -> telford.admin.v1.Info.SettingsEntry
+	4, // 4: telford.admin.v1.Info.alarms:type_name -> telford.admin.v1.Alarm
+	7, // 5: telford.admin.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	0, // 6: telford.admin.v1.System.GetVersion:input_type -> telford.admin.v1.GetVersionRequest
+	2, // 7: telford.admin.v1.System.GetInfo:input_type -> telford.admin.v1.GetInfoRequest
+	1, // 8: telford.admin.v1.System.GetVersion:output_type -> telford.admin.v1.Version
+	3, // 9: telford.admin.v1.System.GetInfo:output_type -> telford.admin.v1.Info
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_telford_admin_v1_system_proto_init() }
@@ -381,7 +471,7 @@ func file_telford_admin_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telford_admin_v1_system_proto_rawDesc), len(file_telford_admin_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

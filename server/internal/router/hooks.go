@@ -1,0 +1,39 @@
+package router
+
+import (
+	"context"
+
+	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/message"
+)
+
+// Policy decides who may call what. It is asked on every request: it does not block.
+type Policy interface {
+	// MayCall returns permission_denied, naming the rule, or nil.
+	MayCall(namespace string, caller *message.Caller, service string, m *catalog.Method) *errs.Error
+}
+
+// Keys runs calls that carry an idempotency key, so that each key is answered once.
+type Keys interface {
+	// Call returns the answer kept for the key of the call, or that of run. The call
+	// names its service and method in full, and its caller.
+	Call(ctx context.Context, namespace string, call *message.Call, run func(context.Context) (*message.Reply, error)) (*message.Reply, error)
+}
+
+// permit asks the policy about a call, once the method it means is known. A request for
+// what nobody has is let pass: its own error says more.
+func (p *picking) permit(v *view) *errs.Error {
+	r := p.router
+	if r.policy == nil || v == nil {
+		return nil
+	}
+	rt, _ := v.route(p.req.Call.Method)
+	if rt == nil {
+		return nil
+	}
+	if err := r.policy.MayCall(p.key.namespace, &p.req.Caller, p.key.name, rt.newest.method); err != nil {
+		return err.In("router", operation(p.key.name, rt.name)).Unstarted()
+	}
+	return nil
+}
