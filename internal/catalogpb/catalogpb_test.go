@@ -45,6 +45,8 @@ func fill(t *rapid.T, v reflect.Value) {
 		v.SetInt(rapid.Int64Range(1, math.MaxInt32).Draw(t, "int"))
 	case reflect.Uint64:
 		v.SetUint(rapid.Uint64Min(1).Draw(t, "uint"))
+	case reflect.Float64:
+		v.SetFloat(rapid.Float64Range(0.001, 1e9).Draw(t, "float"))
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Uint8:
