@@ -68,6 +68,27 @@ var (
 	ErrInternal           error = &errs.Error{Code: errs.Internal}
 )
 
+// The sentinels of failures that are told from others of their code by a reason. An
+// error that matches one of them also matches the sentinel of its code.
+var (
+	// ErrBreakerOpen: breakers have cut off every instance that could run the call. It
+	// is ErrUnavailable, no handler has begun, and RetryAfter says when the next
+	// instance is tried.
+	ErrBreakerOpen error = reason(errs.Unavailable, errs.ReasonBreakerOpen)
+	// ErrContract: no instance speaks the contract of the caller. It is ErrNoInstance.
+	ErrContract error = reason(errs.NoInstance, errs.ReasonContract)
+	// ErrLimit: a limit of the method, the instance or the namespace is reached. It is
+	// ErrResourceExhausted.
+	ErrLimit error = reason(errs.ResourceExhausted, errs.ReasonLimit)
+	// ErrIdempotencyConflict: the idempotency key was used before, with another request.
+	// It is ErrConflict.
+	ErrIdempotencyConflict error = reason(errs.Conflict, errs.ReasonIdempotency)
+)
+
+func reason(code errs.Code, name string) *errs.Error {
+	return &errs.Error{Code: code, Meta: map[string]string{errs.MetaReason: name}}
+}
+
 // Errorf returns an error of the given code for a handler to answer with; %w wraps a
 // cause, which stays in this process. The caller gets the code and the message.
 func Errorf(code Code, format string, args ...any) *Error {

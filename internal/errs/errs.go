@@ -50,8 +50,9 @@ const (
 )
 
 // Error is the record of one failure. Two Errors match under errors.Is when their
-// codes are equal and the target sets no other field, so that the sentinels below
-// match on both sides of every wire.
+// codes are equal, the target has no message, operation or component, and every fact in
+// the target's Meta is in the error's, so that sentinels match on both sides of every
+// wire.
 type Error struct {
 	Code      Code
 	Component string // the part that failed: "sdk", "link", "router", "identity", ...
@@ -112,6 +113,17 @@ func Codes() []Code {
 	}
 }
 
+// MetaReason is the key in Meta that tells failures of one code apart, and the reasons.
+// A reason is stable like a code.
+const (
+	MetaReason = "reason"
+
+	ReasonBreakerOpen = "breaker_open" // unavailable: every instance that could run the call is cut off by its breaker
+	ReasonContract    = "contract"     // no_instance: nobody speaks the contract of the caller
+	ReasonLimit       = "limit"        // resource_exhausted: a declared or configured limit
+	ReasonIdempotency = "idempotency"  // conflict: the key was used for another request
+)
+
 // Known reports whether c is one of the codes of this package.
 func (c Code) Known() bool { _, ok := table[c]; return ok }
 
@@ -151,8 +163,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause, if there is one in this process.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is matches a bare Error of the same code, and the context errors for the two codes
-// that mean the same.
+// Is matches a bare Error of the same code, a bare Error with facts in Meta when e has
+// the same facts, and the context errors for the two codes that mean the same.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case context.DeadlineExceeded:
@@ -161,7 +173,15 @@ func (e *Error) Is(target error) bool {
 		return e.Code == Canceled
 	}
 	t, ok := target.(*Error)
-	return ok && t.Code == e.Code && t.Message == "" && t.Operation == "" && t.Component == ""
+	if !ok || t.Code != e.Code || t.Message != "" || t.Operation != "" || t.Component != "" {
+		return false
+	}
+	for k, v := range t.Meta {
+		if has, there := e.Meta[k]; !there || has != v {
+			return false
+		}
+	}
+	return true
 }
 
 // In returns a copy of e that names the component and the operation, where e does
