@@ -16,6 +16,7 @@ import (
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/store/engine"
 	"telford.dev/telford/server/internal/store/postgres"
 	"telford.dev/telford/server/internal/store/sqlite"
@@ -59,6 +60,7 @@ var (
 	_ tx.DB            = (*Store)(nil)
 	_ identity.Storage = (*Store)(nil)
 	_ registry.Storage = (*Store)(nil)
+	_ rules.Storage    = (*Store)(nil)
 )
 
 // Open opens the store that cfg names and brings its schema up to date. Errors name

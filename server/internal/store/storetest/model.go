@@ -11,6 +11,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/tx"
 )
 
@@ -24,6 +25,8 @@ type model struct {
 	instances   map[string]registry.Row
 	tombstones  map[string]catalog.Tombstone
 	epoch       uint64
+	rules       map[string]rules.Row
+	shadow      map[string]rules.ShadowDenial
 }
 
 var _ Store = (*model)(nil)
@@ -37,6 +40,7 @@ func newModel() *model {
 		keys: map[string]identity.Key{}, revocations: map[string]identity.Revocation{},
 		namespaces: map[string]identity.Namespace{}, meta: map[string]string{},
 		instances: map[string]registry.Row{}, tombstones: map[string]catalog.Tombstone{},
+		rules: map[string]rules.Row{}, shadow: map[string]rules.ShadowDenial{},
 	}
 }
 
@@ -44,6 +48,7 @@ func (m *model) clone() *model {
 	return &model{
 		maps.Clone(m.keys), maps.Clone(m.revocations), maps.Clone(m.namespaces), maps.Clone(m.meta),
 		maps.Clone(m.instances), maps.Clone(m.tombstones), m.epoch,
+		maps.Clone(m.rules), maps.Clone(m.shadow),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/store/engine"
 	"telford.dev/telford/server/internal/tx"
 )
@@ -109,7 +110,7 @@ func Agree(t *testing.T, all map[string]Store) {
 // clean empties every table.
 func clean(t testing.TB, s Store) error {
 	return s.Write(t.Context(), func(t2 tx.Tx) error {
-		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones"} {
+		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials"} {
 			if _, err := t2.(engine.Tx).Exec("DELETE FROM " + table); err != nil {
 				return err
 			}
@@ -135,6 +136,10 @@ func dump(t testing.TB, s Store) map[string]any {
 		add("instances", instances, e)
 		stones, e := s.Tombstones(t2, time.Time{})
 		add("tombstones", stones, e)
+		laid, e := s.Rules(t2)
+		add("rules", laid, e)
+		shadow, e := s.ShadowDenials(t2, "")
+		add("shadow denials", shadow, e)
 		return err
 	})
 	if err != nil {
@@ -183,6 +188,13 @@ func operations() *rapid.Generator[operation] {
 		stone := catalog.Tombstone{Namespace: namespace, ID: id, Service: text, Reason: catalog.Drained, At: at}
 		revoked := identity.Revocation{Kind: namespace, ID: id, At: at, NotAfter: at2, Author: text, Reason: text}
 		space := identity.Namespace{Name: id, Account: revision, Created: at}
+		rule := rules.Row{
+			Namespace: namespace, Kind: "limit", ID: id, Target: text, Spec: data, Revision: 1 + revision, Updated: at, Author: text,
+		}
+		denials := []rules.ShadowDenial{
+			{Namespace: namespace, Service: id, Action: text, Count: revision, First: at, Last: at2},
+			{Namespace: namespace, Service: text, Action: id, Count: 1, First: at2, Last: at},
+		}
 		nothing := func(err error) (any, error) { return nil, err }
 		all := []operation{
 			{"InsertKey", func(s Store, t tx.Tx) (any, error) { return nothing(s.InsertKey(t, &k)) }},
@@ -205,6 +217,13 @@ func operations() *rapid.Generator[operation] {
 			{"PutTombstone", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutTombstone(t, stone)) }},
 			{"Tombstones", func(s Store, t tx.Tx) (any, error) { return s.Tombstones(t, at) }},
 			{"DeleteTombstonesBefore", func(s Store, t tx.Tx) (any, error) { return s.DeleteTombstonesBefore(t, at) }},
+			{"PutRule", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutRule(t, &rule)) }},
+			{"DeleteRule", func(s Store, t tx.Tx) (any, error) { return nothing(s.DeleteRule(t, namespace, "limit", id)) }},
+			{"DeleteRules", func(s Store, t tx.Tx) (any, error) { return s.DeleteRules(t, namespace) }},
+			{"Rules", func(s Store, t tx.Tx) (any, error) { return s.Rules(t) }},
+			{"AddShadow", func(s Store, t tx.Tx) (any, error) { return nothing(s.AddShadow(t, denials)) }},
+			{"ShadowDenials", func(s Store, t tx.Tx) (any, error) { return s.ShadowDenials(t, namespace) }},
+			{"ClearShadow", func(s Store, t tx.Tx) (any, error) { return s.ClearShadow(t, namespace) }},
 			{"NextEpoch", func(s Store, t tx.Tx) (any, error) { return s.NextEpoch(t) }},
 		}
 		op := rapid.SampledFrom(all).Draw(t, "op")

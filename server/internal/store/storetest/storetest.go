@@ -9,6 +9,7 @@ import (
 
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/tx"
 )
 
@@ -17,6 +18,7 @@ type Store interface {
 	tx.DB
 	identity.Storage
 	registry.Storage
+	rules.Storage
 	Close() error
 }
 
@@ -33,6 +35,8 @@ func Run(t *testing.T, open Open) {
 		"instances":           testInstances,
 		"tombstones":          testTombstones,
 		"epochs":              testEpochs,
+		"rules":               testRules,
+		"shadow denials":      testShadow,
 		"values":              testValues,
 		"rollback":            testRollback,
 		"after commit":        testAfterCommit,
