@@ -82,6 +82,7 @@ func (c *change) put(rec *record) {
 	e.digest, e.drained = rec.digest, rec.drained
 	if renew {
 		e.leaving = false
+		c.dropHint(e)
 		r.renew(e, rec.declaration.TTL)
 	}
 	s.share(e, rec.declaration)
@@ -89,6 +90,7 @@ func (c *change) put(rec *record) {
 		Namespace: rec.namespace, ID: rec.id, Declaration: *rec.declaration,
 		Reachable: e.session != 0, Draining: e.drained || e.leaving,
 		Registered: rec.registered, Revision: rec.revision, KeyID: rec.keyID, Door: rec.door, Zone: r.cfg.Zone,
+		FailingUntil: e.failing(),
 	}, 0)
 }
 
@@ -140,6 +142,7 @@ func (c *change) remove(e *entry, stone catalog.Tombstone) {
 	r, s := c.r, e.service
 	delete(r.entries, e.key)
 	r.unschedule(e)
+	c.dropHint(e)
 	e.lease.ending.Store(true)
 	if i, ok := s.find(e.id); ok {
 		s.members = slices.Delete(s.members, i, i+1)

@@ -42,6 +42,7 @@ func (r *Registry) run(ctx context.Context) {
 // expire ends the leases that have run out by now.
 func (r *Registry) expire(ctx context.Context, now time.Time) {
 	at := r.time.turn(now)
+	r.unhint(now, at)
 	list := r.lapsed(at)
 	for len(list) > 0 && ctx.Err() == nil {
 		n := min(len(list), expiryBatch)

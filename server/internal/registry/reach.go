@@ -53,6 +53,7 @@ func (r *Registry) reach(k key, reachable bool, only uint64) (session uint64, ok
 		e.lease.extend(now)
 		e.session = 0
 		if reachable {
+			c.dropHint(e)
 			r.sessions++
 			e.session = r.sessions
 		}
@@ -75,16 +76,14 @@ func (r *Registry) Leaving(namespace, id string) (ok bool) {
 	return ok
 }
 
-// refresh publishes e again if reachability or draining have changed.
+// refresh publishes e again if what is not written of it has changed.
 func (c *change) refresh(e *entry) {
-	i := e.inst
-	reachable, draining := e.session != 0, e.drained || e.leaving
-	if i.Reachable == reachable && i.Draining == draining {
-		return
+	next := *e.inst
+	next.Reachable, next.Draining = e.session != 0, e.drained || e.leaving
+	next.FailingUntil = e.failing()
+	if !sameFlags(e.inst, &next) {
+		c.publish(e, &next, e.view.size)
 	}
-	next := *i
-	next.Reachable, next.Draining = reachable, draining
-	c.publish(e, &next, e.view.size)
 }
 
 // visible reports whether others see the instance.

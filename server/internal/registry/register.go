@@ -127,6 +127,7 @@ func (r *Registry) again(rec *record) (rev catalog.Revision, done bool, err erro
 		if e.digest == rec.digest && e.inst.KeyID == rec.keyID && e.inst.Door == rec.door && !e.lease.ending.Load() {
 			done = true
 			e.leaving = false
+			c.dropHint(e)
 			r.renew(e, rec.declaration.TTL)
 			c.refresh(e)
 		}

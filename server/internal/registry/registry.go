@@ -101,9 +101,11 @@ type Registry struct {
 	stopped   bool
 	watchers  map[*Watcher]struct{}
 
-	// wheelMu guards leases. It may be taken under mu, never the other way round.
+	// wheelMu guards leases and hints. It may be taken under mu, never the other way
+	// round.
 	wheelMu sync.Mutex
 	leases  *wheel.Wheel[*entry]
+	hints   *wheel.Wheel[*entry]
 
 	life lifecycle
 }
@@ -126,6 +128,7 @@ type entry struct {
 	// session numbers the live session; 0 is none.
 	session uint64
 	lease   lease
+	hint    hint // guarded by Registry.mu
 }
 
 // Open loads what is registered. Every instance gets a whole new lease and is listed,
@@ -164,6 +167,7 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	r.time.start(r.clock.Now())
 	r.leases = wheel.New[*entry](0)
+	r.hints = wheel.New[*entry](0)
 	if bad := r.load(rows); len(bad) > 0 {
 		if err := r.discard(ctx, bad); err != nil {
 			return nil, storeError("open registry", err)

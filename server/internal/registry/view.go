@@ -37,7 +37,10 @@ func sizeOf(i *catalog.Instance) int {
 	n := 256 + sum(i.Namespace, i.ID, i.KeyID, i.Door, i.Zone, d.Service, d.Realm, d.Version, d.Locality, d.StatusMessage, d.SDK)
 	for j := range d.Methods {
 		m := &d.Methods[j]
-		n += 16 + sum(m.Name, m.Contract, m.InputMessage, m.OutputMessage, m.InputSchema, m.OutputSchema, m.Description) + sum(m.ContentTypes...)
+		n += 32 + sum(m.Name, m.Contract, m.InputMessage, m.OutputMessage, m.InputSchema, m.OutputSchema, m.Description) + sum(m.ContentTypes...) + sum(m.AllowedCallers...)
+		for k := range m.Limits {
+			n += 40 + sum(m.Limits[k].Key, m.Limits[k].Scope)
+		}
 	}
 	for j := range d.Endpoints {
 		n += 16 + sum(d.Endpoints[j].Kind, d.Endpoints[j].Host)
@@ -94,7 +97,9 @@ func sameMethod(a, b catalog.Method) bool {
 	return slices.Equal(a.ContentTypes, b.ContentTypes) &&
 		a.Name == b.Name && a.Kind == b.Kind && a.Contract == b.Contract &&
 		a.InputMessage == b.InputMessage && a.OutputMessage == b.OutputMessage &&
-		a.InputSchema == b.InputSchema && a.OutputSchema == b.OutputSchema && a.Description == b.Description
+		a.InputSchema == b.InputSchema && a.OutputSchema == b.OutputSchema && a.Description == b.Description &&
+		slices.Equal(a.AllowedCallers, b.AllowedCallers) && a.Timeout == b.Timeout && a.NotRetryable == b.NotRetryable &&
+		slices.Equal(a.Limits, b.Limits)
 }
 
 func sameSlice[T any](a, b []T) bool {
