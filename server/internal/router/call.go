@@ -44,26 +44,48 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 		m.ended.count(err)
 		return nil, err
 	}
+	if r.keys != nil && req.Call.IdempotencyKey != "" {
+		reply, err := r.keyed(ctx, deadline, req, key, v)
+		if err != nil {
+			m.ended.count(err)
+			return nil, err
+		}
+		m.ended.count(reply.Err)
+		return reply, nil
+	}
+	reply, err := p.run(ctx, deadline, s, v, m)
+	if err != nil {
+		m.ended.count(err)
+		return nil, err
+	}
+	m.ended.count(reply.Err)
+	m.observe(r.clock.Now().Sub(start))
+	return reply, nil
+}
+
+// run gives the call to instances until one takes it.
+func (p *picking) run(ctx context.Context, deadline time.Time, s *service, v *view, m *meter) (*message.Reply, *errs.Error) {
 	for {
 		e, err := p.pick(s, v)
 		if err != nil {
 			if e, err = p.pickOrWait(ctx); err != nil {
-				m.ended.count(err)
 				return nil, err
 			}
 		}
-		reply, err := r.deliver(ctx, deadline, e, req, m)
+		if p.claim != nil {
+			if err := p.claim(e); err != nil {
+				return nil, err
+			}
+		}
+		reply, err := p.router.deliver(ctx, deadline, e, p.req, m)
 		if err == nil {
-			m.ended.count(reply.Err)
-			m.observe(r.clock.Now().Sub(start))
 			return reply, nil
 		}
 		if !resilience.Repick(err) {
-			m.ended.count(err)
 			return nil, err
 		}
 		p.refused(ctx, e, err)
-		s, v = r.current(key)
+		s, v = p.router.current(p.key)
 	}
 }
 
@@ -80,6 +102,9 @@ func (r *Router) admit(req *Request) (serviceKey, *errs.Error) {
 	}
 	if err == nil && len(call.Chain) != 0 {
 		err = errs.From(chain.Check(call))
+	}
+	if err == nil && (call.IdempotencyKey != "" || call.BusinessKey != "") {
+		err = message.CheckKeys(call)
 	}
 	if err == nil && key.name == "" {
 		key.name, err = r.serviceOf(key.namespace, call.Method)
@@ -157,6 +182,9 @@ type picking struct {
 	query  query
 	tried  []*pick.Load
 	last   *errs.Error // the last refusal
+	// claim, for a call with an idempotency key, is asked before an instance is given the
+	// call.
+	claim func(*entry) *errs.Error
 }
 
 // pick chooses among the instances of a view that have not refused yet.

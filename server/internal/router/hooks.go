@@ -17,9 +17,16 @@ type Policy interface {
 // Keys runs calls that carry an idempotency key, so that each key is answered once.
 type Keys interface {
 	// Call returns the answer kept for the key of the call, or that of run. The call
-	// names its service and method in full, and its caller.
-	Call(ctx context.Context, namespace string, call *message.Call, run func(context.Context) (*message.Reply, error)) (*message.Reply, error)
+	// names its service and method in full, its caller and its deadline, and is not kept.
+	// once says that the method must not run again where it may have run. The error, an
+	// *errs.Error, is that of the way.
+	Call(ctx context.Context, namespace string, call *message.Call, once bool, run KeyedRun) (*message.Reply, error)
 }
+
+// KeyedRun runs a call. claim is called with the id of the instance that is about to be
+// given the call, and says whether the method of that one must not run again; when it
+// fails nobody is given the call, and its error is that of run.
+type KeyedRun = func(ctx context.Context, call *message.Call, claim func(instance string, once bool) error) (*message.Reply, error)
 
 // permit asks the policy about a call, once the method it means is known. A request for
 // what nobody has is let pass: its own error says more.

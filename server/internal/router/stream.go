@@ -24,6 +24,11 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 		r.nowhere.streamsEnded.count(err)
 		return nil, err
 	}
+	if req.Call.IdempotencyKey != "" {
+		err := keyedStream(key.name, req.Call)
+		r.nowhere.streamsEnded.count(err)
+		return nil, err
+	}
 	if methods := (*r.locals.Load())[key.name]; methods != nil {
 		err := unaryOnly(key.name, req.Call.Method, methods)
 		r.nowhere.streamsEnded.count(err)
