@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // Call decides whether a service may call a method of another: by its own egress rules
 // and by the acceptance rules of the callee, which both have to allow it.
 func (x *Index) Call(caller, callee, method string) Decision {
@@ -30,7 +32,7 @@ func (x *Index) Visible(service, pattern string, topics ...string) []string {
 	var scope *side
 	if x != nil {
 		scope = x.pairs[Pair{service, HandleEvent}]
-		if scope == nil {
+		if !scope.says() {
 			scope = x.pairs[Pair{service, Publish}]
 		}
 	}
@@ -41,6 +43,11 @@ func (x *Index) Visible(service, pattern string, topics ...string) []string {
 		}
 	}
 	return out
+}
+
+// says reports whether anything of s is enforced.
+func (s *side) says() bool {
+	return s != nil && (s.off || s.restricted || slices.ContainsFunc(s.deny, func(r Rule) bool { return !r.Shadow }))
 }
 
 // shows reports whether a topic that is subscribed to lies in the scope of s.
@@ -100,18 +107,23 @@ func (x *Index) decide(q question) Decision {
 		return Decision{Allowed: true}
 	}
 	if rule := s.verdict(&q, false); rule != "" {
-		d := Decision{Rule: rule, By: q.pair, Side: q.side}
-		if rule == ByCapability {
-			d.Side = SideCapability
-		}
-		s.explain(&q, &d)
-		return d
+		return s.denial(&q, rule)
 	}
 	d := Decision{Allowed: true}
 	if rule := s.verdict(&q, true); rule != "" {
 		d.ShadowDenied, d.Rule, d.Side, d.ShadowBy = true, rule, q.side, q.pair
 		s.explain(&q, &d)
 	}
+	return d
+}
+
+// denial is the decision that a rule has brought about.
+func (s *side) denial(q *question, rule string) Decision {
+	d := Decision{Rule: rule, By: q.pair, Side: q.side}
+	if rule == ByCapability {
+		d.Side = SideCapability
+	}
+	s.explain(q, &d)
 	return d
 }
 

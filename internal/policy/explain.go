@@ -7,8 +7,8 @@ func (s *side) explain(q *question, d *Decision) {
 	d.Reason = q.sentence(d.ShadowDenied) + ": "
 	switch d.Rule {
 	case ByCapability:
-		d.Nearest = "telford policy capability " + q.pair.Service + " " + string(q.pair.Action) + " on"
-		d.Reason += "the capability " + string(q.pair.Action) + " of " + q.pair.Service + " is off; to switch it on: " + d.Nearest
+		d.Nearest = switchOn(q.pair)
+		d.Reason += isOff(q.pair)
 		return
 	case ByAllowList:
 		d.Reason += "no rule of " + q.pair.String() + " allows it"
@@ -23,11 +23,20 @@ func (s *side) explain(q *question, d *Decision) {
 			d.Reason += "; the nearest, " + near.ID + ", allows it but is only counted; to enforce it: telford policy shadow " + near.ID + " off"
 			return
 		}
-		d.Reason += "; the nearest, " + near.ID + ", allows " + near.object() + " instead; to allow this too: " + AllowCommand(q.rule())
+		d.Reason += "; the nearest, " + near.ID + ", allows " + near.object() + " instead; to allow this too: " + Command(q.rule())
 		return
 	}
-	d.Nearest = AllowCommand(q.rule())
+	d.Nearest = Command(q.rule())
 	d.Reason += "; to allow it: " + d.Nearest
+}
+
+// switchOn is the command line that switches an action on.
+func switchOn(p Pair) string {
+	return "telford policy capability " + p.Service + " " + string(p.Action) + " on"
+}
+
+func isOff(p Pair) string {
+	return "the capability " + string(p.Action) + " of " + p.Service + " is off; to switch it on: " + switchOn(p)
 }
 
 // sentence says what was wanted.
@@ -73,8 +82,8 @@ func (r *Rule) object() string {
 	return target + " to " + r.Peer
 }
 
-// AllowCommand is the command line that makes a rule.
-func AllowCommand(r Rule) string {
+// Command is the command line that makes a rule.
+func Command(r Rule) string {
 	var b strings.Builder
 	b.WriteString("telford policy ")
 	b.WriteString(string(r.Effect))

@@ -53,10 +53,7 @@ func (w *warner) warn(declaration, value, side, reason string) {
 }
 
 func (w *warner) off(declaration, value, service string, a Action) {
-	q := question{pair: Pair{service, a}, target: value}
-	d := Decision{Rule: ByCapability}
-	(&side{off: true}).explain(&q, &d)
-	w.warn(declaration, value, SideCapability, "the capability "+string(a)+" of "+service+" is off; to switch it on: "+d.Nearest)
+	w.warn(declaration, value, SideCapability, isOff(Pair{service, a}))
 }
 
 func (w *warner) dependency(service string, p *catalog.Dependency) {
@@ -108,17 +105,10 @@ func (x *Index) hopeless(egress, acceptance Action, caller, callee, target strin
 		if rule == "" || !s.surely(&q, rule) {
 			continue
 		}
-		d := Decision{Rule: rule, By: q.pair, Side: q.side}
-		if rule == ByCapability {
-			d.Side = SideCapability
-		}
 		if q.target == "" {
 			q.target = "anything"
-			s.explain(&q, &d)
-			return d, true
 		}
-		s.explain(&q, &d)
-		return d, true
+		return s.denial(&q, rule), true
 	}
 	return Decision{}, false
 }
