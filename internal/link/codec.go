@@ -26,6 +26,7 @@ const (
 	hasTarget
 	hasSeq
 	hasBusinessKey
+	hasPreferContract
 
 	callMask = 1<<iota - 1
 )
@@ -44,6 +45,9 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 	if call.Caller.Service != "" {
 		b = names.define(b, call.Caller.Namespace)
 		b = names.define(b, call.Caller.Service)
+	}
+	if call.Target.Contract != "" {
+		b = names.define(b, call.Target.Contract)
 	}
 	at = len(b)
 	b = appendHeader(b, frameOpen, 0, stream, 0)
@@ -91,6 +95,9 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 	if call.BusinessKey != "" {
 		mask |= hasBusinessKey
 	}
+	if call.Target.PreferContract {
+		mask |= hasPreferContract
+	}
 	b = binary.AppendUvarint(b, mask)
 	b = names.appendName(b, call.Method)
 	b = append(b, byte(call.ContentType))
@@ -137,7 +144,7 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 		b = appendString(b, call.Target.Realm)
 		b = appendString(b, call.Target.Version)
 		b = appendString(b, call.Target.Instance)
-		b = appendString(b, call.Target.Contract)
+		b = names.appendName(b, call.Target.Contract)
 	}
 	if mask&hasSeq != 0 {
 		b = binary.AppendUvarint(b, call.Seq)
@@ -216,9 +223,10 @@ func decodeCall(p []byte, names *nameReader, call *message.Call, now time.Time) 
 	if mask&hasTarget != 0 {
 		call.Target = message.Target{
 			Realm: c.string("the realm"), Version: c.string("the version"),
-			Instance: c.string("the instance"), Contract: c.string("the contract"),
+			Instance: c.string("the instance"), Contract: c.name(names, "the contract"),
 		}
 	}
+	call.Target.PreferContract = mask&hasPreferContract != 0
 	if mask&hasSeq != 0 {
 		call.Seq = c.uvarint("the number")
 	}

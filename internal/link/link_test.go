@@ -36,7 +36,7 @@ func TestCallCarriesEveryField(t *testing.T) {
 		RequestID: "req", Trace: message.Trace{TraceID: [16]byte{1}, SpanID: [8]byte{2}, Flags: 1, State: "k=v"},
 		ChainRoot: "root", Chain: []string{"orders", "payments"}, IdempotencyKey: "key", Attempt: 2,
 		Caller: message.Caller{Namespace: "default", Service: "orders", Instance: "in_1", KeyID: "key_1"},
-		Target: message.Target{Realm: "global", Version: "1", Instance: "in_2", Contract: "pb:1"},
+		Target: message.Target{Realm: "global", Version: "1", Instance: "in_2", Contract: "pb:1", PreferContract: true},
 	}
 	// Twice, so that names travel as definitions and as references.
 	for range 2 {

@@ -91,7 +91,11 @@ type Target struct {
 	Realm    string // exact, or a pattern with *
 	Version  string
 	Instance string
+	// Contract is that of the caller's types, "pb:…" or "js:…".
 	Contract string
+	// PreferContract makes the contract a wish: where nobody has it, the newest version
+	// is taken.
+	PreferContract bool
 }
 
 // Call is one request to run a method.

@@ -1535,9 +1535,11 @@ type Call struct {
 	// The types the caller means, "pb:…" or "js:…".
 	Contract string `protobuf:"bytes,22,opt,name=contract,proto3" json:"contract,omitempty"`
 	// A name for people by which the call is found later.
-	BusinessKey   string `protobuf:"bytes,23,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BusinessKey string `protobuf:"bytes,23,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
+	// The contract is a wish: where nobody has it, the newest version is taken.
+	PreferContract bool `protobuf:"varint,24,opt,name=prefer_contract,json=preferContract,proto3" json:"prefer_contract,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Call) Reset() {
@@ -1729,6 +1731,13 @@ func (x *Call) GetBusinessKey() string {
 		return x.BusinessKey
 	}
 	return ""
+}
+
+func (x *Call) GetPreferContract() bool {
+	if x != nil {
+		return x.PreferContract
+	}
+	return false
 }
 
 // Result ends a call.
@@ -2195,7 +2204,7 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x05roots\x18\x01 \x03(\fR\x05roots\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xce\x05\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xf7\x05\n" +
 	"\x04Call\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -2226,7 +2235,8 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
 	"\binstance\x18\x15 \x01(\tR\binstance\x12\x1a\n" +
 	"\bcontract\x18\x16 \x01(\tR\bcontract\x12!\n" +
-	"\fbusiness_key\x18\x17 \x01(\tR\vbusinessKey\"\xd7\x01\n" +
+	"\fbusiness_key\x18\x17 \x01(\tR\vbusinessKey\x12'\n" +
+	"\x0fprefer_contract\x18\x18 \x01(\bR\x0epreferContract\"\xd7\x01\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.telford.v1.StatusR\x06status\x12!\n" +

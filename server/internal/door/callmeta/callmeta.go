@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"telford.dev/telford/internal/contract"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/message"
 )
@@ -89,6 +90,10 @@ func Apply(call *message.Call, get func(name string) []string) *errs.Error {
 		if v != "" {
 			*f.to = v
 		}
+	}
+	if err := contract.Check(call.Target.Contract); err != nil {
+		err.Message = "header " + Contract + ": " + err.Message
+		return err
 	}
 	names, err := one(Chain, maxChain)
 	if err != nil {

@@ -53,6 +53,7 @@ func TestApplyRefuses(t *testing.T) {
 		"telford-instance":   {"\xff"},
 		"telford-attempt":    {"-1"},
 		"telford-chain":      {strings.Repeat("x", 17<<10)},
+		"telford-contract":   {"latest"},
 	} {
 		err := callmeta.Apply(&message.Call{}, from(map[string][]string{name: values}))
 		if err == nil || err.Code != errs.InvalidArgument || !err.NotStarted || !strings.Contains(err.Message, name) || len(err.Message) > 400 {

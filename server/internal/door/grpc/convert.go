@@ -4,6 +4,7 @@ import (
 	"time"
 
 	telfordv1 "telford.dev/telford/api/telford/v1"
+	"telford.dev/telford/internal/contract"
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/message"
@@ -21,6 +22,7 @@ func callToProto(c *message.Call) *telfordv1.Call {
 		IdempotencyKey: c.IdempotencyKey, Attempt: uint32(c.Attempt),
 		CallerService: c.Caller.Service, CallerInstance: c.Caller.Instance, CallerNamespace: c.Caller.Namespace,
 		Realm: c.Target.Realm, Version: c.Target.Version, Instance: c.Target.Instance,
+		Contract: c.Target.Contract, PreferContract: c.Target.PreferContract,
 	}
 }
 
@@ -44,7 +46,13 @@ func callFromProto(p *telfordv1.Call, now time.Time) (*message.Call, *errs.Error
 		ContentType: ct, Body: p.GetBody(), Headers: pairsFromProto(p.GetHeaders()),
 		RequestID: p.GetRequestId(), ChainRoot: p.GetChainRoot(), Chain: p.GetChainNames(),
 		IdempotencyKey: p.GetIdempotencyKey(), Attempt: int(min(p.GetAttempt(), 1<<20)),
-		Target: message.Target{Realm: p.GetRealm(), Version: p.GetVersion(), Instance: p.GetInstance()},
+		Target: message.Target{
+			Realm: p.GetRealm(), Version: p.GetVersion(), Instance: p.GetInstance(),
+			Contract: p.GetContract(), PreferContract: p.GetPreferContract(),
+		},
+	}
+	if e := contract.Check(c.Target.Contract); e != nil {
+		return nil, e
 	}
 	if t, ok := callmeta.ParseTraceparent(p.GetTraceparent()); ok {
 		t.State = p.GetTracestate()
