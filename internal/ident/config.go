@@ -115,7 +115,10 @@ func (e Expect) check(id Identity) error {
 
 // PinnedConfig returns the configuration of the first connection of a process that has
 // nothing but its key: the runtime's chain must end in a root, sent along, whose public
-// key is the one the key names. Cross-certificates on the way are allowed.
+// key is the one the key names. Since it is a public key that is pinned, any certificate
+// of it will do, also one that is younger than the key. Cross-certificates on the way
+// are allowed: by them a key that was printed before the root was replaced, however
+// often, is good for the roots that came after.
 func PinnedConfig(key Key, clk clock.Clock) *tls.Config {
 	pin, keyID := key.RootSPKI, key.ID
 	return &tls.Config{

@@ -202,12 +202,12 @@ func TestServerRefuses(t *testing.T) {
 		"too many certificates": {
 			cert: func(t *testing.T) tls.Certificate {
 				cert := c.leaf(t, leafTemplate(good))
-				for range 10 {
+				for range 30 {
 					cert.Certificate = append(cert.Certificate, c.root.cert.Raw)
 				}
 				return cert
 			},
-			want: "13 certificates",
+			want: "33 certificates",
 		},
 		"revoked key": {
 			setup: func(s *ident.Trust) { s.Revoke(false, []string{good.KeyID}, nil) }, code: errs.PermissionDenied,

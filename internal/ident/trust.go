@@ -41,6 +41,30 @@ func NewTrust(clk clock.Clock) *Trust {
 	return t
 }
 
+// Clock returns the clock that certificates are judged by.
+func (t *Trust) Clock() clock.Clock { return t.clock }
+
+// Under reports whether the certificate in force was issued below a trusted root whose
+// public key has this hash, see SPKI. Without a certificate it is false.
+func (t *Trust) Under(spki [32]byte) bool {
+	b := t.current.Load()
+	if b.cert == nil {
+		return false
+	}
+	for _, root := range b.roots {
+		if SPKI(root) != spki {
+			continue
+		}
+		for _, raw := range b.cert.Certificate[1:] {
+			issuer, err := x509.ParseCertificate(raw)
+			if err == nil && SPKI(issuer) != spki && b.cert.Leaf.CheckSignatureFrom(issuer) == nil && issuer.CheckSignatureFrom(root) == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // SetCertificate replaces the certificate that this process shows. Connections that
 // are open keep the one they began with. The error says why cert cannot be one:
 // nothing changes then.

@@ -8,9 +8,10 @@ import (
 	"telford.dev/telford/internal/errs"
 )
 
-// maxChain bounds the certificates that a peer may send: a leaf, its issuer, and the
-// cross-certificates of root rotations.
-const maxChain = 10
+// maxChain bounds the certificates that a peer may send: a leaf, its issuer, the roots
+// in force, and for each former root that keys may still be pinned to its certificate
+// and the cross-certificate for its successor.
+const maxChain = 32
 
 // verify judges the certificates of a peer. The error, of code Unauthenticated or,
 // for who is revoked, PermissionDenied, says exactly what is wrong.

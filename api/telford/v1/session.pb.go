@@ -1406,10 +1406,15 @@ func (x *Fenced) GetReason() string {
 	return ""
 }
 
-// Roots replaces the roots to trust.
+// Roots replaces the roots to trust. It comes after HelloAck and whenever they change.
 type Roots struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Roots         [][]byte               `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Roots [][]byte               `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"`
+	// SHA-256 of the public key of the root under which certificates are issued now.
+	Signing []byte `protobuf:"bytes,2,opt,name=signing,proto3" json:"signing,omitempty"`
+	// Whoever has a certificate from below another root renews it within this time, at a
+	// moment of its own drawing; 0: at the usual time.
+	RenewWithinUs int64 `protobuf:"varint,3,opt,name=renew_within_us,json=renewWithinUs,proto3" json:"renew_within_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1449,6 +1454,20 @@ func (x *Roots) GetRoots() [][]byte {
 		return x.Roots
 	}
 	return nil
+}
+
+func (x *Roots) GetSigning() []byte {
+	if x != nil {
+		return x.Signing
+	}
+	return nil
+}
+
+func (x *Roots) GetRenewWithinUs() int64 {
+	if x != nil {
+		return x.RenewWithinUs
+	}
+	return 0
 }
 
 type Pair struct {
@@ -2199,9 +2218,11 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x04lane\x18\x01 \x01(\tR\x04lane\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\" \n" +
 	"\x06Fenced\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x1d\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"_\n" +
 	"\x05Roots\x12\x14\n" +
-	"\x05roots\x18\x01 \x03(\fR\x05roots\".\n" +
+	"\x05roots\x18\x01 \x03(\fR\x05roots\x12\x18\n" +
+	"\asigning\x18\x02 \x01(\fR\asigning\x12&\n" +
+	"\x0frenew_within_us\x18\x03 \x01(\x03R\rrenewWithinUs\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\xf7\x05\n" +

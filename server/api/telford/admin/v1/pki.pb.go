@@ -27,7 +27,8 @@ type Certificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "root", "issuer" or "node".
 	Role string `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
-	// Of roots: "active", "next" or "retiring"; else "active".
+	// Of roots: "active", "next", "retiring", or "former" for one that is not trusted any
+	// more and whose keys still provision; else "active".
 	State   string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	Serial  string `protobuf:"bytes,4,opt,name=serial,proto3" json:"serial,omitempty"`
