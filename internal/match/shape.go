@@ -20,8 +20,10 @@ type Speaker struct {
 type Shape[E any] struct {
 	Contract string
 	Members  []E
-	version  string // the newest of the members
-	id       string // the first of those
+	// Newest is the member of the newest version; of several the one with the smallest id.
+	Newest  E
+	version string // of Newest
+	id      string
 }
 
 // Shapes puts instances together by their contracts, those of the newest version first;
@@ -34,13 +36,13 @@ func Shapes[E any](all []E, of func(E) Speaker) []Shape[E] {
 		s := of(e)
 		at := slices.IndexFunc(shapes, func(x Shape[E]) bool { return x.Contract == s.Contract })
 		if at < 0 {
-			shapes = append(shapes, Shape[E]{Contract: s.Contract, Members: []E{e}, version: s.Version, id: s.ID})
+			shapes = append(shapes, Shape[E]{Contract: s.Contract, Members: []E{e}, Newest: e, version: s.Version, id: s.ID})
 			continue
 		}
 		x := &shapes[at]
 		x.Members = append(x.Members, e)
 		if c := CompareVersions(s.Version, x.version); c > 0 || c == 0 && s.ID < x.id {
-			x.version, x.id = s.Version, s.ID
+			x.Newest, x.version, x.id = e, s.Version, s.ID
 		}
 	}
 	slices.SortFunc(shapes, func(a, b Shape[E]) int {

@@ -8,6 +8,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/match"
 )
 
 // The reasons of no_instance, in its Meta under "why".
@@ -16,6 +17,7 @@ const (
 	whyInstance     = "instance"     // the wanted instance is not registered
 	whyRealm        = "realm"
 	whyVersion      = "version"
+	whyContract     = "contract"
 	whyStatus       = "status" // none has a status that receives calls
 	whyDraining     = "draining"
 	whyUnreachable  = "unreachable" // registered, but without a live session
@@ -99,14 +101,39 @@ func (rt *route) explain(r *Router, service serviceKey, q *query) *errs.Error {
 	}
 	if want := q.target.Version; want != "" {
 		before = step(func(e *entry) bool {
-			return exactVersion(&e.instance.Declaration, want) || compatibleVersion(&e.instance.Declaration, want)
+			return match.ExactVersion(e.declaration(), want) || match.CompatibleVersion(e.declaration(), want)
 		})
 		if len(left) == 0 {
 			return noInstance(whyVersion, name, method, "none of the %s of service %q with method %q has version %q or is compatible with it: they have %s",
 				instances(len(before)), name, method, clip(want), distinct(before, func(e *entry) string { return e.instance.Declaration.Version }))
 		}
 	}
+	meant := match.Version(left, (*entry).declaration, q.target.Version, (*entry).ready)
+	speakers := make([]match.Speaker, 0, len(meant))
+	for _, e := range meant {
+		s := e.speaker()
+		s.Unready = e.unready()
+		speakers = append(speakers, s)
+	}
+	if match.Refused(q.wish(), speakers) {
+		err := match.Refusal(name, method, q.target.Contract, speakers).In("router", operation(name, method))
+		err.Meta["why"] = whyContract
+		return err
+	}
 	return explainState(name, method, left)
+}
+
+// unready says why the instance takes no calls now, "" when it does.
+func (e *entry) unready() string {
+	switch {
+	case !e.instance.Declaration.Status.Receives():
+		return "status " + string(e.instance.Declaration.Status)
+	case e.instance.Draining:
+		return "draining"
+	case e.endpoint.link.Load() == nil:
+		return "without a live session"
+	}
+	return ""
 }
 
 func notAStream(service, method string) *errs.Error {

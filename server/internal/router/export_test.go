@@ -7,8 +7,4 @@ func (r *Router) Endpoints() int {
 	return len(r.endpoints)
 }
 
-var (
-	CompareVersions = compareVersions
-	MatchRealm      = matchRealm
-	Nearest         = nearest
-)
+var Nearest = nearest

@@ -2,9 +2,9 @@ package router
 
 import (
 	"slices"
-	"strings"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
 )
@@ -26,23 +26,29 @@ type query struct {
 	avoid    []string
 }
 
-// match returns the entries that may take the call: the exact version where one runs,
-// else the compatible ones; the exact contract where one runs, else that of the newest
-// version, so that one call never sees two shapes of a method.
+// wish is what the caller says of its types.
+func (q *query) wish() match.Wish {
+	return match.Wish{Contract: q.target.Contract, Lenient: q.target.PreferContract}
+}
+
+// match returns the entries that may take the call, all of one contract, so that one call
+// never sees two shapes of a method.
 func (rt *route) match(q *query) (o options) {
+	t := q.target
 	switch {
-	case !rt.plain || *q.target != (message.Target{}):
-		o.entries = rt.filter(q, exactVersion)
-		if len(o.entries) == 0 && q.target.Version != "" {
-			o.entries = rt.filter(q, compatibleVersion)
+	case !rt.plain || t.Realm != "" || t.Version != "" || t.Instance != "":
+		shapes := match.Shapes(rt.filter(q), (*entry).speaker)
+		if at := match.Choose(shapes, q.wish(), (*entry).ready); at >= 0 {
+			o.entries = shapes[at].Members
 		}
-		o.entries = narrowContract(o.entries, q.target.Contract)
 		o.candidates = make([]pick.Candidate, 0, len(o.entries))
 		for _, e := range o.entries {
 			o.candidates = append(o.candidates, e.candidate(q.locality))
 		}
 	case rt.kind == q.kind:
-		o.entries, o.candidates = rt.ready, rt.ranked(q.locality)
+		if at := match.Choose(rt.shapes, q.wish(), (*entry).ready); at >= 0 {
+			o.entries, o.candidates = rt.shapes[at].Members, rt.ranks[at].candidates(q.locality)
+		}
 	}
 	if len(q.avoid) != 0 {
 		for _, e := range o.entries {
@@ -54,15 +60,28 @@ func (rt *route) match(q *query) (o options) {
 	return o
 }
 
-func (rt *route) filter(q *query, version func(*catalog.Declaration, string) bool) []*entry {
+// filter returns the entries that take calls and that all but the contract means.
+func (rt *route) filter(q *query) []*entry {
 	found := make([]*entry, 0, len(rt.entries))
 	for _, e := range rt.entries {
-		if e.seen(q) && e.method.Kind == q.kind && e.addressed(q) && version(&e.instance.Declaration, q.target.Version) &&
-			e.takes && e.endpoint.link.Load() != nil {
+		if e.takes && e.seen(q) && e.method.Kind == q.kind && e.addressed(q) {
 			found = append(found, e)
 		}
 	}
-	return found
+	return match.Version(found, (*entry).declaration, q.target.Version, (*entry).ready)
+}
+
+// ready reports whether a call can be delivered to the instance now.
+func (e *entry) ready() bool { return e.takes && e.endpoint.link.Load() != nil }
+
+// met reports whether the instance has had a link here.
+func (e *entry) met() bool { return e.endpoint.met.Load() }
+
+func (e *entry) declaration() *catalog.Declaration { return &e.instance.Declaration }
+
+// speaker is the entry as the choice of a contract sees it.
+func (e *entry) speaker() match.Speaker {
+	return match.Speaker{ID: e.instance.ID, Version: e.instance.Declaration.Version, Contract: e.method.Contract}
 }
 
 // seen reports whether the caller's zone sees the instance.
@@ -72,70 +91,7 @@ func (n *node) seen(q *query) bool {
 
 // addressed reports whether the target's instance and realm mean this instance.
 func (n *node) addressed(q *query) bool {
-	return (q.target.Instance == "" || q.target.Instance == n.instance.ID) &&
-		(q.target.Realm == "" || matchRealm(q.target.Realm, n.realm()))
+	return (q.target.Instance == "" || q.target.Instance == n.instance.ID) && match.Realm(q.target.Realm, n.realm())
 }
 
-// defaultRealm is the realm of a service that names none.
-const defaultRealm = "global"
-
-func (n *node) realm() string {
-	if n.instance.Declaration.Realm == "" {
-		return defaultRealm
-	}
-	return n.instance.Declaration.Realm
-}
-
-func exactVersion(d *catalog.Declaration, want string) bool { return want == "" || d.Version == want }
-
-func compatibleVersion(d *catalog.Declaration, want string) bool {
-	return slices.Contains(d.CompatibleVersions, want)
-}
-
-// narrowContract keeps the entries of the wanted contract, or of the newest version's
-// where none has it. Entries of one contract all stay.
-func narrowContract(entries []*entry, want string) []*entry {
-	if len(entries) < 2 {
-		return entries
-	}
-	newest, one, found := entries[0], true, false
-	for _, e := range entries {
-		if compareVersions(e.instance.Declaration.Version, newest.instance.Declaration.Version) > 0 {
-			newest = e
-		}
-		one = one && e.method.Contract == entries[0].method.Contract
-		found = found || want != "" && e.method.Contract == want
-	}
-	if one {
-		return entries
-	}
-	if !found {
-		want = newest.method.Contract
-	}
-	return slices.DeleteFunc(entries, func(e *entry) bool { return e.method.Contract != want })
-}
-
-// matchRealm matches a realm against a pattern in which * stands for any run of
-// characters, also none.
-func matchRealm(pattern, realm string) bool {
-	first, rest, wild := strings.Cut(pattern, "*")
-	if !wild {
-		return pattern == realm
-	}
-	if !strings.HasPrefix(realm, first) {
-		return false
-	}
-	realm = realm[len(first):]
-	for {
-		part, more, wild := strings.Cut(rest, "*")
-		if !wild {
-			return strings.HasSuffix(realm, part)
-		}
-		// The earliest place is as good as any: what follows is a * again.
-		i := strings.Index(realm, part)
-		if i < 0 {
-			return false
-		}
-		realm, rest = realm[i+len(part):], more
-	}
-}
+func (n *node) realm() string { return match.RealmOf(&n.instance.Declaration) }

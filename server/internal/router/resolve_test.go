@@ -343,50 +343,6 @@ func TestResolveMethodTakesTheNewest(t *testing.T) {
 	want(t, err, errs.ServiceNotFound)
 }
 
-func TestCompareVersions(t *testing.T) {
-	t.Parallel()
-	ordered := []string{"", "0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.9.9", "1.10", "1.10.0", "v2", "10", "99999999999999999999", "beta"}
-	for i, a := range ordered {
-		for j, b := range ordered {
-			if got, want := router.CompareVersions(a, b), sign(i-j); sign(got) != want {
-				t.Errorf("compare %q and %q: %d, want %d", a, b, got, want)
-			}
-		}
-	}
-	if router.CompareVersions("v1.2+build.7", "1.2") != 0 || router.CompareVersions("01.2", "1.02") != 0 {
-		t.Error("what does not count makes a difference")
-	}
-}
-
-func sign(n int) int { return min(max(n, -1), 1) }
-
-func TestMatchRealm(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		pattern, realm string
-		want           bool
-	}{
-		{"eu", "eu", true},
-		{"eu", "eu.west", false},
-		{"*", "", true},
-		{"*", "anything", true},
-		{"eu*", "eu", true},
-		{"*west", "eu.west", true},
-		{"*west", "eu.west.1", false},
-		{"e*w*t", "eu.west", true},
-		{"e*w*t", "eu.wes", false},
-		{"a*a", "a", false},
-		{"a*a", "aa", true},
-		{"*a*b*", "xbxa", false},
-		{"**", "x", true},
-		{"", "x", false},
-	} {
-		if got := router.MatchRealm(c.pattern, c.realm); got != c.want {
-			t.Errorf("%q matches %q: %v", c.pattern, c.realm, got)
-		}
-	}
-}
-
 func TestNearest(t *testing.T) {
 	t.Parallel()
 	names := []string{"orders", "payments", "payment-history", "Inventory", "shop.v1.Payments/Charge"}

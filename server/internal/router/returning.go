@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/match"
 )
 
 // look is how often a call that waits for an instance looks again by itself: one that
@@ -62,13 +63,14 @@ func (p *picking) returning(v *view) bool {
 		return false
 	}
 	q := &p.query
-	want := q.target.Version
+	meant := make([]*entry, 0, len(rt.entries))
 	for _, e := range rt.entries {
-		d := &e.instance.Declaration
-		if e.takes && e.seen(q) && e.method.Kind == q.kind && e.addressed(q) && (exactVersion(d, want) || compatibleVersion(d, want)) &&
-			!e.endpoint.met.Load() {
-			return true
+		d := e.declaration()
+		if e.takes && e.seen(q) && e.method.Kind == q.kind && e.addressed(q) &&
+			(match.ExactVersion(d, q.target.Version) || match.CompatibleVersion(d, q.target.Version)) {
+			meant = append(meant, e)
 		}
 	}
-	return false
+	away := func(e *entry) bool { return !e.met() }
+	return match.Choose(match.Shapes(meant, (*entry).speaker), q.wish(), away) >= 0
 }

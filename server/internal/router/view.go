@@ -1,14 +1,13 @@
 package router
 
 import (
-	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/server/internal/transcode"
 )
@@ -29,7 +28,7 @@ type view struct {
 	source []*catalog.Instance // what it was made from
 	nodes  []*node             // those of source that can be seen: all but OFFLINE
 	routes map[string]*route
-	bare   map[string][]string // last segment to full names, sorted
+	names  match.Names // of the routes
 }
 
 // node is one instance in a view. It goes over to the next view as long as the registry
@@ -52,31 +51,38 @@ type entry struct {
 type route struct {
 	name    string
 	entries []*entry
-	newest  *entry // of the newest version; the first of several
-	// plain: every entry has the same contract and kind and is seen by every zone, so
-	// that a call without a target needs no look at either.
+	newest  *entry // of the newest version
+	// plain: every entry has the same kind and is seen by every zone, so that a call whose
+	// target names at most a contract needs no look at either.
 	plain bool
 	kind  catalog.Kind // where plain
 
-	// Where plain: the entries whose status receives calls, and the candidates made of
-	// them for each locality that one of them is in, "" standing for all others.
-	ready      []*entry
-	candidates sync.Map // locality to []pick.Candidate
+	// Where plain: the entries that take calls, by contract, and at the same index the
+	// candidates made of them.
+	shapes []match.Shape[*entry]
+	ranks  []rank
 }
 
-// ranked returns the candidates of the ready entries as a caller sees them.
-func (rt *route) ranked(locality string) []pick.Candidate {
-	if c, ok := rt.candidates.Load(locality); ok {
+// rank holds the candidates of some entries for each locality that one of them is in, ""
+// standing for all others.
+type rank struct {
+	entries []*entry
+	known   sync.Map // locality to []pick.Candidate
+}
+
+// candidates returns the entries as a caller in the locality sees them.
+func (k *rank) candidates(locality string) []pick.Candidate {
+	if c, ok := k.known.Load(locality); ok {
 		return c.([]pick.Candidate)
 	}
-	if locality != "" && !slices.ContainsFunc(rt.ready, func(e *entry) bool { return e.instance.Declaration.Locality == locality }) {
-		return rt.ranked("") // so that only localities of instances take memory
+	if locality != "" && !slices.ContainsFunc(k.entries, func(e *entry) bool { return e.instance.Declaration.Locality == locality }) {
+		return k.candidates("") // so that only localities of instances take memory
 	}
-	candidates := make([]pick.Candidate, 0, len(rt.ready))
-	for _, e := range rt.ready {
+	candidates := make([]pick.Candidate, 0, len(k.entries))
+	for _, e := range k.entries {
 		candidates = append(candidates, e.candidate(locality))
 	}
-	c, _ := rt.candidates.LoadOrStore(locality, candidates)
+	c, _ := k.known.LoadOrStore(locality, candidates)
 	return c.([]pick.Candidate)
 }
 
@@ -172,7 +178,7 @@ func (r *Router) newView(key serviceKey, source []*catalog.Instance, old *view) 
 			known[n.instance] = n
 		}
 	}
-	v := &view{source: source, routes: make(map[string]*route), bare: make(map[string][]string)}
+	v := &view{source: source, routes: make(map[string]*route)}
 	for _, in := range source {
 		if in.Declaration.Status == catalog.Offline {
 			continue
@@ -193,12 +199,7 @@ func (r *Router) newView(key serviceKey, source []*catalog.Instance, old *view) 
 	}
 	for name, rt := range v.routes {
 		rt.finish()
-		if i := strings.LastIndexByte(name, '/'); i >= 0 {
-			v.bare[name[i+1:]] = append(v.bare[name[i+1:]], name)
-		}
-	}
-	for _, names := range v.bare {
-		slices.Sort(names)
+		v.names.Add(name)
 	}
 	return v
 }
@@ -218,18 +219,23 @@ func (r *Router) newNode(key serviceKey, in *catalog.Instance) *node {
 // finish sets what follows from the entries.
 func (rt *route) finish() {
 	rt.plain, rt.kind = true, rt.entries[0].method.Kind
-	rt.newest = rt.entries[0]
+	taking := make([]*entry, 0, len(rt.entries))
 	for _, e := range rt.entries {
-		if compareVersions(e.instance.Declaration.Version, rt.newest.instance.Declaration.Version) > 0 {
-			rt.newest = e
-		}
-		if e.method.Kind != rt.kind || e.method.Contract != rt.entries[0].method.Contract ||
-			e.instance.Declaration.Scope == catalog.ScopeZone {
+		if e.method.Kind != rt.kind || e.instance.Declaration.Scope == catalog.ScopeZone {
 			rt.plain = false
 		}
 		if e.takes {
-			rt.ready = append(rt.ready, e)
+			taking = append(taking, e)
 		}
+	}
+	rt.newest = match.Shapes(rt.entries, (*entry).speaker)[0].Newest
+	if !rt.plain {
+		return
+	}
+	rt.shapes = match.Shapes(taking, (*entry).speaker)
+	rt.ranks = make([]rank, len(rt.shapes))
+	for i := range rt.shapes {
+		rt.ranks[i].entries = rt.shapes[i].Members
 	}
 }
 
@@ -239,78 +245,9 @@ func (v *view) route(name string) (rt *route, several []string) {
 	if rt = v.routes[name]; rt != nil {
 		return rt, nil
 	}
-	switch full := v.bare[name]; len(full) {
-	case 0:
-		return nil, nil
-	case 1:
-		return v.routes[full[0]], nil
-	default:
-		return nil, full
-	}
+	full, several := v.names.Bare(name)
+	return v.routes[full], several
 }
 
 // methods returns the names of all methods, sorted.
 func (v *view) methods() []string { return slices.Sorted(maps.Keys(v.routes)) }
-
-// compareVersions orders versions: dot-separated parts, numbers by value and others by
-// text, a number before a text; of two with the same parts, one with a suffix behind "-"
-// (a pre-release) is older than one without. A leading "v" and all behind "+" do not
-// count. The empty version is the oldest.
-func compareVersions(a, b string) int {
-	if a == b {
-		return 0
-	}
-	a, preA := splitVersion(a)
-	b, preB := splitVersion(b)
-	if c := compareParts(a, b); c != 0 {
-		return c
-	}
-	if (preA == "") != (preB == "") {
-		if preA == "" {
-			return 1
-		}
-		return -1
-	}
-	return compareParts(preA, preB)
-}
-
-func splitVersion(s string) (core, pre string) {
-	s, _, _ = strings.Cut(strings.TrimPrefix(s, "v"), "+")
-	core, pre, _ = strings.Cut(s, "-")
-	return core, pre
-}
-
-func compareParts(a, b string) int {
-	for a != "" || b != "" {
-		var x, y string
-		x, a, _ = strings.Cut(a, ".")
-		y, b, _ = strings.Cut(b, ".")
-		nx, ny := digits(x), digits(y)
-		var c int
-		switch {
-		case nx && ny:
-			x, y = strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
-			c = cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
-		case nx != ny && x != "" && y != "":
-			c = 1
-			if nx {
-				c = -1
-			}
-		default:
-			c = cmp.Compare(x, y)
-		}
-		if c != 0 {
-			return c
-		}
-	}
-	return 0
-}
-
-func digits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
-}
