@@ -9,6 +9,7 @@ import (
 
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/admin"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/door/accept"
 	"telford.dev/telford/server/internal/door/admit"
 	grpcdoor "telford.dev/telford/server/internal/door/grpc"
@@ -35,6 +36,7 @@ type part struct {
 
 // components is what the parts have built.
 type components struct {
+	alarms    *alarm.Board
 	metrics   *metrics.Metrics
 	store     *store.Store
 	authority *identity.Authority
@@ -73,6 +75,7 @@ func (r *Runtime) plan(early chan<- error) []*part {
 }
 
 func (r *Runtime) startStore(ctx context.Context) (err error) {
+	r.built.alarms = alarm.New(r.clock, r.part("alarm"))
 	build := BuildInfo()
 	if r.built.metrics, err = metrics.New(build.Version, build.Commit, build.GoVersion); err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/router"
@@ -262,6 +263,9 @@ func (r *Runtime) Authority() *identity.Authority { return r.built.authority }
 
 // Registry is the registry domain; nil before Start.
 func (r *Runtime) Registry() *registry.Registry { return r.built.registry }
+
+// Alarms is the board of what somebody has to see to; nil before Start.
+func (r *Runtime) Alarms() *alarm.Board { return r.built.alarms }
 
 // Router is the heart; nil before Start.
 func (r *Runtime) Router() *router.Router { return r.built.router }

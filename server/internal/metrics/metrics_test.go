@@ -9,6 +9,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/router"
 )
@@ -42,6 +43,9 @@ func TestFamilies(t *testing.T) {
 	value := 1.0
 	err = m.Register(
 		metrics.Calls(func() []router.Stats { return stats }), metrics.Instances(func() []*catalog.Instance { return instances }),
+		metrics.Alarms(func() []alarm.Alarm {
+			return []alarm.Alarm{{Code: alarm.MassExpiry, Severity: alarm.Critical, Since: time.Unix(1e9, 0)}}
+		}),
 		metrics.Gauge("level", "A level.", func() float64 { return value }), metrics.Counter("things_total", "Things.", func() float64 { return 9 }),
 	)
 	if err != nil {
@@ -67,6 +71,8 @@ func TestFamilies(t *testing.T) {
 		`telford_call_duration_seconds_count{namespace="default",service="payments"} 10`,
 		`telford_instances{draining="false",namespace="default",reachable="true",service="payments",status="OK"} 2`,
 		`telford_instances{draining="true",namespace="default",reachable="false",service="payments",status="ERROR"} 1`,
+		`telford_alarm{code="mass_expiry",severity="critical"} 1`,
+		`telford_alarm_since_seconds{code="mass_expiry",severity="critical"} 1e+09`,
 		`telford_level 2`,
 		`telford_things_total 9`,
 	} {
