@@ -135,6 +135,10 @@ func (c Code) GRPC() codes.Code {
 	return codes.Unknown
 }
 
+// Retryable reports whether failures of this code may be tried again unless they say
+// otherwise.
+func (c Code) Retryable() bool { return table[c].retryable }
+
 // New returns an Error of the given code with a formatted message; %w wraps a cause.
 func New(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)

@@ -1,7 +1,9 @@
 // Package resilience owns the decisions about what to do after a call has failed: try
-// it again, when, and whether another instance may be picked at once. They are pure
-// functions of the failure, the count and the time left, used by the SDK and by the
-// runtime. It never waits, never calls and starts no goroutines.
+// it again, when, whether another instance may be picked at once, and which instances
+// are left alone for a while because calls of them fail. They are functions of the
+// failure, the counts, the time and the randomness that they are given, used by the SDK
+// and by the runtime. It never waits, never calls, never asks for the time and starts no
+// goroutines.
 package resilience
 
 import (
@@ -83,6 +85,17 @@ type Failure struct {
 	Attempts int
 	// Stream: a streaming call, which is never retried.
 	Stream bool
+	// Answered: a handler has answered, with Err. That is never retried.
+	Answered bool
+	// Keyed: the call has an idempotency key, so that it may be begun again where it is
+	// unknown whether it was begun; NotRetryable: its method forbids that.
+	Keyed, NotRetryable bool
+	// Inner: the work that makes the call was itself tried again by somebody further up
+	// the chain. It makes one attempt, lest the attempts multiply from hop to hop.
+	Inner bool
+	// Waiting: the caller wants to wait until somebody is there to begin the call, for as
+	// long as its deadline allows.
+	Waiting bool
 	// Remaining is the time left for the whole logical call; HasDeadline tells whether
 	// there is an end at all.
 	Remaining   time.Duration
@@ -94,13 +107,17 @@ type Why string
 
 // The reasons.
 const (
-	NotProven Why = "not_proven" // a handler may have run
-	Final     Why = "final"      // the next try would be told the same
-	Streaming Why = "streaming"
-	UsedUp    Why = "used_up"  // all attempts are made
-	NoTime    Why = "no_time"  // the deadline comes before the next try
-	Retryable Why = "retry"    // try again after Delay
-	Nothing   Why = "no_error" // there is nothing to retry
+	NotProven   Why = "not_proven"    // a handler may have run
+	NoRepeat    Why = "not_retryable" // the same, and although there is a key the method forbids it
+	WasAnswered Why = "answered"      // a handler has run
+	Final       Why = "final"         // the next try would be told the same, or the other end forbids it
+	Streaming   Why = "streaming"
+	IsInner     Why = "inner"        // somebody further up the chain tries again
+	IsCut       Why = "breaker_open" // the breakers say when the next try makes sense, and that is not soon
+	UsedUp      Why = "used_up"      // all attempts are made
+	NoTime      Why = "no_time"      // the deadline comes before the next try
+	Retryable   Why = "retry"        // try again after Delay
+	Nothing     Why = "no_error"     // there is nothing to retry
 )
 
 // Decision is what to do after a failure.
@@ -108,23 +125,27 @@ type Decision struct {
 	Retry bool
 	Delay time.Duration
 	Why   Why
+	// Charged: the retry is paid for from the Budget of the callee. Those that cannot
+	// load it are free: nobody was there, or the caller waits for somebody.
+	Charged bool
 }
 
+// waitCap is the longest pause between two looks for an instance of a call that waits
+// until one is there.
+const waitCap = time.Second
+
 // Decide says whether to try again, and after how long. Only a failure with the proof
-// that no handler began is retried, a stream never; a delay that the other end asked for
-// is the least that is waited; the deadline spans all attempts. random is in [0, 1).
+// that no handler began is retried, or with an idempotency key one of which that is
+// unknown; never a stream, an answer, or the end of the time. A delay that the other end
+// asked for is the least that is waited; the deadline spans all attempts. random is in
+// [0, 1).
 func (p Policy) Decide(f Failure, random float64) Decision {
-	switch {
-	case f.Err == nil:
-		return Decision{Why: Nothing}
-	case f.Stream:
-		return Decision{Why: Streaming}
-	case !f.Err.NotStarted:
-		return Decision{Why: NotProven}
-	case !f.Err.Retryable:
-		return Decision{Why: Final}
-	case f.Attempts >= p.MaxAttempts:
-		return Decision{Why: UsedUp}
+	waiting := f.Waiting && f.Err != nil && f.Err.NotStarted && !f.Answered
+	if waiting {
+		p.Cap = min(p.Cap, waitCap)
+	}
+	if why := p.refuse(&f, waiting); why != Retryable {
+		return Decision{Why: why}
 	}
 	delay := p.Backoff(f.Attempts, random)
 	if f.Err.RetryAfter > 0 {
@@ -135,8 +156,45 @@ func (p Policy) Decide(f Failure, random float64) Decision {
 	if f.HasDeadline && delay >= f.Remaining {
 		return Decision{Why: NoTime}
 	}
-	return Decision{Retry: true, Delay: delay, Why: Retryable}
+	return Decision{Retry: true, Delay: delay, Why: Retryable, Charged: !waiting && f.Err.Code != errs.NoInstance}
 }
+
+// refuse returns why a failure is not retried whatever the time, or Retryable.
+func (p Policy) refuse(f *Failure, waiting bool) Why {
+	switch {
+	case f.Err == nil:
+		return Nothing
+	case f.Stream && !waiting:
+		return Streaming
+	case f.Answered:
+		return WasAnswered
+	case !f.Err.NotStarted:
+		switch {
+		case !f.Keyed || f.Err.Code != errs.Unavailable && f.Err.Code != errs.Internal:
+			return NotProven
+		case f.NotRetryable:
+			return NoRepeat
+		case Forbids(f.Err):
+			return Final
+		}
+	case !f.Err.Retryable || Forbids(f.Err):
+		return Final
+	}
+	switch {
+	case waiting:
+		return Retryable
+	case f.Inner:
+		return IsInner
+	case IsOpen(f.Err):
+		return IsCut
+	case f.Attempts >= p.MaxAttempts:
+		return UsedUp
+	}
+	return Retryable
+}
+
+// MaxRepicks is how many instances one attempt is offered to at most.
+const MaxRepicks = 8
 
 // Repick reports whether a refused call may be given to another instance at once, which
 // counts as no retry: no handler began, and the refusal says something about the
@@ -154,3 +212,11 @@ func Repick(err *errs.Error) bool {
 	}
 	return true
 }
+
+// RepickCharged reports whether giving a refused call to another instance is paid for
+// from the Budget of the callee: when an instance was too busy the others may be too. One
+// that goes away says so once, and is called no more.
+func RepickCharged(err *errs.Error) bool { return err.Code == errs.ResourceExhausted }
+
+// Exhausted returns the failure of a call whose next try the budget does not allow.
+func Exhausted(err *errs.Error) *errs.Error { return err.With(MetaRetry, BudgetExhausted) }
