@@ -73,7 +73,7 @@ func TestSDKStaysLight(t *testing.T) {
 func TestSharedLogicIsPure(t *testing.T) {
 	t.Parallel()
 	var pure []string
-	for _, name := range []string{"errs", "message", "catalog", "clock", "id", "pick", "chain", "resilience"} {
+	for _, name := range []string{"errs", "message", "catalog", "clock", "id", "pick", "chain", "policy", "resilience"} {
 		if _, err := os.Stat(filepath.Join(root, "internal", name)); err == nil {
 			pure = append(pure, "./internal/"+name)
 		}

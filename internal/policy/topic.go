@@ -159,7 +159,8 @@ func pieces(words []string) []piece {
 	return out
 }
 
-// tokens puts the # of each run of wildcards behind its *, and only one of them.
+// tokens puts the # of each run of wildcards behind its *, and only one of them. A
+// pattern of nothing but # has a word too, as every topic has one.
 func tokens(words []string) []string {
 	var out []string
 	for _, p := range pieces(words) {
@@ -173,6 +174,9 @@ func tokens(words []string) []string {
 		if p.open {
 			out = append(out, many)
 		}
+	}
+	if len(out) == 1 && out[0] == many {
+		return []string{one, many}
 	}
 	return out
 }
