@@ -17,6 +17,7 @@ import (
 	"telford.dev/telford/internal/grpcmeta"
 	"telford.dev/telford/internal/handlers"
 	"telford.dev/telford/internal/invoke"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/resilience"
 )
@@ -43,7 +44,7 @@ func Call[Resp any](ctx context.Context, s *Service, service, method string, req
 	} else {
 		o.ContentType = codec.Natural(new(Resp))
 	}
-	reply, err := s.unary(ctx, v, v.Route(service, method, o.ContentType, ""), o, service, method, req)
+	reply, err := s.unary(ctx, v, v.Route(service, method, o.ContentType, match.Wish{}), o, service, method, req)
 	if err != nil {
 		return nil, err
 	}

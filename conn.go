@@ -19,6 +19,7 @@ import (
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/grpcmeta"
 	"telford.dev/telford/internal/invoke"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 )
 
@@ -62,7 +63,7 @@ func (c *conn) method(v *invoke.Invoker, full string) *connMethod {
 		return m.(*connMethod)
 	}
 	name := strings.TrimPrefix(full, "/")
-	m := &connMethod{name: name, route: v.Route(c.service, name, message.Proto, contractOf(name))}
+	m := &connMethod{name: name, route: v.Route(c.service, name, message.Proto, match.Wish{Contract: contractOf(name)})}
 	kept, _ := c.methods.LoadOrStore(full, m)
 	return kept.(*connMethod)
 }

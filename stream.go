@@ -9,6 +9,7 @@ import (
 	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/invoke"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 )
 
@@ -35,7 +36,7 @@ func Stream[Chunk any](ctx context.Context, s *Service, service, method string, 
 		} else {
 			o.ContentType = codec.Natural(new(Chunk))
 		}
-		st, err := s.openStream(ctx, v, v.Route(service, method, o.ContentType, ""), o, service, method, req)
+		st, err := s.openStream(ctx, v, v.Route(service, method, o.ContentType, match.Wish{}), o, service, method, req)
 		if err != nil {
 			yield(nil, err)
 			return

@@ -101,16 +101,27 @@ func (v *Invoker) attempt(ctx context.Context, r *Route, c *Call) (*message.Repl
 		if err == nil {
 			return reply, nil
 		}
-		if c.Mode == Direct || !fallsBack(err) || !v.opt.Proxy.Available() {
+		if c.Mode == Direct || !v.fallsBack(err) || !v.opt.Proxy.Available() {
 			return nil, err
 		}
 	}
 	if e := v.checkProxy(c); e != nil {
 		return nil, e
 	}
-	c.Conn = nil
-	c.Method = r.key.method // the runtime resolves it itself
+	r.throughRuntime(c)
 	return v.opt.Proxy.Call(ctx, &c.Call)
+}
+
+// throughRuntime readies a call for the runtime, which resolves it itself.
+func (r *Route) throughRuntime(c *Call) {
+	c.Conn, c.Method = nil, r.key.method
+	c.Target.Contract, c.Target.PreferContract = r.key.wish.Contract, r.key.wish.Lenient
+}
+
+// directly readies a call for an instance of the wanted contract.
+func (k *resolved) directly(c *Call) {
+	c.Method = k.method
+	c.Target.Contract, c.Target.PreferContract = "", false
 }
 
 func (v *Invoker) checkProxy(c *Call) error {
@@ -124,9 +135,13 @@ func (v *Invoker) checkProxy(c *Call) error {
 }
 
 // fallsBack reports whether a call that failed directly may go through the runtime: it
-// was provably not begun, and the runtime might know better.
-func fallsBack(err error) bool {
+// was provably not begun, and the runtime might know better. Of contracts it knows what
+// it has told this process, as long as they are connected.
+func (v *Invoker) fallsBack(err error) bool {
 	e := errs.From(err)
+	if e.Code == errs.NoInstance && e.Meta[errs.MetaReason] == errs.ReasonContract && v.opt.Proxy.Up() {
+		return false
+	}
 	return resilience.Repick(e) || e.NotStarted && e.Code == errs.InvalidArgument && e.Meta["path"] == "direct"
 }
 
@@ -142,7 +157,7 @@ func (v *Invoker) direct(ctx context.Context, r *Route, c *Call) (*message.Reply
 	if known.err != nil {
 		return nil, known.err
 	}
-	c.Method = known.method
+	known.directly(c)
 	var w way
 	for {
 		p, conn, err := v.pickPeer(ctx, c.Deadline, known, &w)

@@ -14,6 +14,7 @@ import (
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/direct"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
@@ -79,8 +80,9 @@ type Call struct {
 }
 
 type routeKey struct {
-	service, method, contract string
-	ct                        message.ContentType
+	service, method string
+	wish            match.Wish
+	ct              message.ContentType
 }
 
 // Route is what is known about a method of a service, kept from call to call.
@@ -100,9 +102,10 @@ type resolved struct {
 	err        *errs.Error // why there are no candidates
 }
 
-// Route returns the route for calls in the given content type.
-func (v *Invoker) Route(service, method string, ct message.ContentType, contract string) *Route {
-	key := routeKey{service: service, method: method, contract: contract, ct: ct}
+// Route returns the route for calls in the given content type by a caller of the given
+// contract.
+func (v *Invoker) Route(service, method string, ct message.ContentType, wish match.Wish) *Route {
+	key := routeKey{service: service, method: method, wish: wish, ct: ct}
 	if r, ok := v.routes.Load(key); ok {
 		return r.(*Route)
 	}
@@ -120,7 +123,7 @@ func (v *Invoker) resolve(r *Route, target message.Target) *resolved {
 		}
 	}
 	out := &resolved{snapshot: snapshot, method: r.key.method}
-	target.Contract = r.key.contract
+	target.Contract, target.PreferContract = r.key.wish.Contract, r.key.wish.Lenient
 	found, err := snapshot.Resolve(r.key.service, r.key.method, r.key.ct, target)
 	switch {
 	case err != nil:

@@ -16,6 +16,7 @@ import (
 	"telford.dev/telford/internal/direct"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/resilience"
 	"telford.dev/telford/internal/view"
@@ -81,7 +82,7 @@ func call(mode Mode) *Call {
 }
 
 func do(ctx context.Context, v *Invoker, c *Call) error {
-	_, err := v.Call(ctx, v.Route("svc", c.Method, c.ContentType, ""), c)
+	_, err := v.Call(ctx, v.Route("svc", c.Method, c.ContentType, match.Wish{}), c)
 	return err
 }
 
@@ -208,7 +209,7 @@ func TestStreamsAreNotRetried(t *testing.T) {
 	t.Parallel()
 	r := &runtime{answers: []error{unstarted(errs.Unavailable)}}
 	v := invoker(t, r)
-	_, err := v.Stream(t.Context(), v.Route("svc", "m", message.JSON, ""), call(Proxy))
+	_, err := v.Stream(t.Context(), v.Route("svc", "m", message.JSON, match.Wish{}), call(Proxy))
 	if errs.CodeOf(err) != errs.Unavailable || len(r.calls) != 1 {
 		t.Errorf("%v after %d calls", err, len(r.calls))
 	}
@@ -231,8 +232,8 @@ func TestCancelledWhileWaiting(t *testing.T) {
 func TestRoutesFollowTheView(t *testing.T) {
 	t.Parallel()
 	v := invoker(t, &runtime{}, instance("json"))
-	r := v.Route("svc", "m", message.JSON, "")
-	if v.Route("svc", "m", message.JSON, "") != r {
+	r := v.Route("svc", "m", message.JSON, match.Wish{})
+	if v.Route("svc", "m", message.JSON, match.Wish{}) != r {
 		t.Error("a route is not kept")
 	}
 	first := v.resolve(r, message.Target{})

@@ -45,14 +45,14 @@ func (v *Invoker) Stream(ctx context.Context, r *Route, c *Call) (*Stream, error
 func (s *Stream) open() error {
 	if s.call.Mode != Proxy {
 		err := s.openDirect()
-		if err == nil || s.call.Mode == Direct || !fallsBack(err) || !s.v.opt.Proxy.Available() {
+		if err == nil || s.call.Mode == Direct || !s.v.fallsBack(err) || !s.v.opt.Proxy.Available() {
 			return err
 		}
 	}
 	if err := s.v.checkProxy(s.call); err != nil {
 		return err
 	}
-	s.call.Conn, s.call.Method = nil, s.r.key.method
+	s.r.throughRuntime(s.call)
 	cur, err := s.v.opt.Proxy.Stream(s.ctx, &s.call.Call)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *Stream) openDirect() error {
 	if s.known.err != nil {
 		return s.known.err
 	}
-	s.call.Method = s.known.method
+	s.known.directly(s.call)
 	for {
 		p, conn, err := s.v.pickPeer(s.ctx, s.call.Deadline, s.known, &s.way)
 		if err != nil {

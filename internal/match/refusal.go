@@ -45,9 +45,9 @@ func Refusal(service, method, want string, speakers []Speaker) *errs.Error {
 		}
 		lines = append(lines, describe(&shapes[i]))
 	}
-	e := errs.New(errs.NoInstance, "no running instance of service %q speaks contract %s of the caller for method %q; there are %s: "+
+	e := errs.New(errs.NoInstance, "no running instance of service %q speaks contract %s of the caller for method %q; there are %s; "+
 		"start an instance with the caller's types, build the caller with the types of one of these, or call without a contract to be given to the newest version",
-		Clip(service), short(want), Clip(method), strings.Join(lines, "; ")).Unstarted()
+		Clip(service), short(want), Clip(method), strings.Join(lines, ", ")).Unstarted()
 	e.Meta = map[string]string{
 		errs.MetaReason: errs.ReasonContract, "service": Clip(service), "method": Clip(method), "contract": Clip(want),
 	}
@@ -58,11 +58,7 @@ func Refusal(service, method, want string, speakers []Speaker) *errs.Error {
 func describe(s *Shape[Speaker]) string {
 	var versions, ids []string
 	for _, m := range s.Members {
-		v := "without a version"
-		if m.Version != "" {
-			v = "version " + Clip(m.Version)
-		}
-		if !slices.Contains(versions, v) {
+		if v := Clip(m.Version); v != "" && !slices.Contains(versions, v) {
 			versions = append(versions, v)
 		}
 		id := Clip(m.ID)
@@ -72,11 +68,15 @@ func describe(s *Shape[Speaker]) string {
 		ids = append(ids, id)
 	}
 	slices.SortFunc(versions, func(a, b string) int { return CompareVersions(b, a) })
+	version := "no version"
+	if len(versions) > 0 {
+		version = "version " + list(versions)
+	}
 	count := "1 instance"
 	if n := len(s.Members); n > 1 {
 		count = fmt.Sprintf("%d instances", n)
 	}
-	return fmt.Sprintf("%s of %s: %s %s", short(s.Contract), list(versions), count, list(ids))
+	return fmt.Sprintf("%s (%s, %s: %s)", short(s.Contract), version, count, list(ids))
 }
 
 func list(names []string) string {
@@ -91,7 +91,7 @@ func short(contract string) string {
 	const most = 19 // the type and 16 digits
 	switch {
 	case contract == "":
-		return "none"
+		return "no contract"
 	case len(contract) > most:
 		return strings.ToValidUTF8(contract[:most], "") + "…"
 	}

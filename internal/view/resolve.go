@@ -6,6 +6,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 )
 
@@ -21,9 +22,10 @@ type Resolution struct {
 	Unfit string
 }
 
-// Resolve finds the instances of a service that a call may go to directly. A bare last
-// segment names a method when it is unique. The order of the rules is that of the
-// runtime: realm, version or compatible version, contract, status.
+// Resolve finds the instances of a service that a call may go to directly, all of one
+// contract. A bare last segment names a method when it is unique. The rules are those of
+// the runtime: realm, version or compatible version, contract. The error of a caller whose
+// contract nobody speaks has the reason contract.
 func (s *Snapshot) Resolve(service, method string, ct message.ContentType, target message.Target) (Resolution, error) {
 	all := s.Services[service]
 	if len(all) == 0 {
@@ -34,64 +36,116 @@ func (s *Snapshot) Resolve(service, method string, ct message.ContentType, targe
 		return Resolution{}, err
 	}
 	r := Resolution{Method: name, Kind: kind}
-	having := filter(all, func(i *catalog.Instance) bool {
-		return lookup(i, name) != nil && (target.Instance == "" || i.ID == target.Instance) && matchRealm(target.Realm, i.Declaration.Realm)
-	})
-	having = byVersion(having, target.Version)
+	var having []candidate
+	for _, i := range all {
+		m := lookup(i, name)
+		if m != nil && (target.Instance == "" || i.ID == target.Instance) && match.Realm(target.Realm, match.RealmOf(&i.Declaration)) &&
+			(match.ExactVersion(&i.Declaration, target.Version) || match.CompatibleVersion(&i.Declaration, target.Version)) {
+			having = append(having, candidate{i, m})
+		}
+	}
 	if len(having) == 0 {
 		return r, errs.New(errs.NoInstance, "no instance of %s fits: %s", service, describe(target)).Unstarted().With("service", service)
 	}
-	having = filter(having, func(i *catalog.Instance) bool { return i.Declaration.Status.Receives() && !i.Draining })
-	if len(having) == 0 {
+	if !slices.ContainsFunc(having, candidate.takes) {
 		r.Unfit = "none of its instances is ready for calls"
 		return r, nil
 	}
-	addressed := filter(having, func(i *catalog.Instance) bool { return Address(i) != "" })
+	meant, refusal := choose(service, name, having, target)
+	if refusal != nil {
+		return r, refusal
+	}
+	addressed := filter(meant, func(c candidate) bool { return Address(c.instance) != "" })
 	if len(addressed) == 0 {
 		r.Unfit = "none of its instances has an address for direct calls"
 		return r, nil
 	}
-	speaking := filter(addressed, func(i *catalog.Instance) bool {
-		return slices.Contains(lookup(i, name).ContentTypes, ct.String())
-	})
+	speaking := filter(addressed, func(c candidate) bool { return slices.Contains(c.method.ContentTypes, ct.String()) })
 	if len(speaking) == 0 {
 		r.Unfit = "none of its instances takes " + ct.String()
 		return r, nil
 	}
-	if target.Contract != "" {
-		if same := filter(speaking, func(i *catalog.Instance) bool { return lookup(i, name).Contract == target.Contract }); len(same) > 0 {
-			speaking = same
+	r.Instances = make([]*catalog.Instance, 0, len(speaking))
+	for _, c := range speaking {
+		r.Instances = append(r.Instances, c.instance)
+	}
+	return r, nil
+}
+
+// candidate is an instance with the method that is asked for.
+type candidate struct {
+	instance *catalog.Instance
+	method   *catalog.Method
+}
+
+// takes reports whether the instance is given calls.
+func (c candidate) takes() bool {
+	return c.instance.Declaration.Status.Receives() && !c.instance.Draining
+}
+
+// reached reports whether the runtime reaches the instance too: what it has lost has
+// mostly ended.
+func (c candidate) reached() bool { return c.takes() && c.instance.Reachable }
+
+func (c candidate) declaration() *catalog.Declaration { return &c.instance.Declaration }
+
+func (c candidate) speaker() match.Speaker {
+	s := match.Speaker{ID: c.instance.ID, Version: c.instance.Declaration.Version, Contract: c.method.Contract}
+	switch {
+	case !c.instance.Declaration.Status.Receives():
+		s.Unready = "status " + string(c.instance.Declaration.Status)
+	case c.instance.Draining:
+		s.Unready = "draining"
+	}
+	return s
+}
+
+// choose narrows instances, of which one takes calls at least, to those of one version
+// and one contract. What the runtime does not reach comes second: while the runtime is
+// away, or just back, that is everybody, and they are called directly all the same.
+func choose(service, method string, having []candidate, target message.Target) ([]candidate, error) {
+	wish := match.Wish{Contract: target.Contract, Lenient: target.PreferContract}
+	taking := filter(having, candidate.takes)
+	for _, ready := range []func(candidate) bool{candidate.reached, candidate.takes} {
+		shapes := match.Shapes(match.Version(taking, candidate.declaration, target.Version, ready), candidate.speaker)
+		if at := match.Choose(shapes, wish, ready); at >= 0 {
+			return shapes[at].Members, nil
 		}
 	}
-	r.Instances = speaking
-	return r, nil
+	having = match.Version(having, candidate.declaration, target.Version, candidate.takes)
+	speakers := make([]match.Speaker, 0, len(having))
+	for _, c := range having {
+		speakers = append(speakers, c.speaker())
+	}
+	return nil, match.Refusal(service, method, target.Contract, speakers)
 }
 
 // method resolves a name among the methods of all instances of a service.
 func (s *Snapshot) method(all []*catalog.Instance, service, name string) (string, catalog.Kind, error) {
-	var found []string
-	var kind catalog.Kind
+	for _, i := range all {
+		if m := lookup(i, name); m != nil {
+			return name, m.Kind, nil
+		}
+	}
+	var names match.Names
+	kinds := make(map[string]catalog.Kind)
 	for _, i := range all {
 		for k := range i.Declaration.Methods {
 			m := &i.Declaration.Methods[k]
-			if m.Name == name {
-				return name, m.Kind, nil
-			}
-			if !strings.Contains(name, "/") && strings.HasSuffix(m.Name, "/"+name) && !slices.Contains(found, m.Name) {
-				found, kind = append(found, m.Name), m.Kind
-			}
+			names.Add(m.Name)
+			kinds[m.Name] = m.Kind
 		}
 	}
-	switch len(found) {
-	case 1:
-		return found[0], kind, nil
-	case 0:
-		return "", "", errs.New(errs.MethodNotFound, "service %s has no method %q", service, name).Unstarted().
-			With("service", service).With("method", name)
+	full, several := names.Bare(name)
+	switch {
+	case full != "":
+		return full, kinds[full], nil
+	case several != nil:
+		return "", "", errs.New(errs.InvalidArgument, "service %s has several methods %q: %s; use the whole name",
+			service, name, strings.Join(several, ", ")).Unstarted()
 	}
-	slices.Sort(found)
-	return "", "", errs.New(errs.InvalidArgument, "service %s has several methods %q: %s; use the whole name",
-		service, name, strings.Join(found, ", ")).Unstarted()
+	return "", "", errs.New(errs.MethodNotFound, "service %s has no method %q", service, name).Unstarted().
+		With("service", service).With("method", name)
 }
 
 // Address returns where an instance can be called directly, "" if nowhere.
@@ -113,51 +167,14 @@ func lookup(i *catalog.Instance, name string) *catalog.Method {
 	return nil
 }
 
-func filter(list []*catalog.Instance, keep func(*catalog.Instance) bool) []*catalog.Instance {
-	out := make([]*catalog.Instance, 0, len(list))
-	for _, i := range list {
-		if keep(i) {
-			out = append(out, i)
+func filter(list []candidate, keep func(candidate) bool) []candidate {
+	out := make([]candidate, 0, len(list))
+	for _, c := range list {
+		if keep(c) {
+			out = append(out, c)
 		}
 	}
 	return out
-}
-
-// byVersion keeps the instances of exactly this version; when none runs, those that
-// say they are compatible with it.
-func byVersion(list []*catalog.Instance, version string) []*catalog.Instance {
-	if version == "" {
-		return list
-	}
-	if exact := filter(list, func(i *catalog.Instance) bool { return i.Declaration.Version == version }); len(exact) > 0 {
-		return exact
-	}
-	return filter(list, func(i *catalog.Instance) bool { return slices.Contains(i.Declaration.CompatibleVersions, version) })
-}
-
-// matchRealm matches a realm against a pattern in which * stands for any run of
-// characters; the empty pattern matches every realm.
-func matchRealm(pattern, realm string) bool {
-	if pattern == "" {
-		return true
-	}
-	head, rest, wild := strings.Cut(pattern, "*")
-	if !wild {
-		return pattern == realm
-	}
-	if !strings.HasPrefix(realm, head) {
-		return false
-	}
-	realm = realm[len(head):]
-	parts := strings.Split(rest, "*")
-	for _, part := range parts[:len(parts)-1] {
-		at := strings.Index(realm, part)
-		if at < 0 {
-			return false
-		}
-		realm = realm[at+len(part):]
-	}
-	return strings.HasSuffix(realm, parts[len(parts)-1])
 }
 
 func describe(t message.Target) string {

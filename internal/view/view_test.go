@@ -126,7 +126,9 @@ func TestResolve(t *testing.T) {
 		"same contract": {list: []*catalog.Instance{instance("a", "s"), instance("b", "s", func(d *catalog.Declaration) {
 			d.Methods = []catalog.Method{{Name: "echo", ContentTypes: []string{"json"}, Contract: "js:2"}}
 		})}, target: message.Target{Contract: "js:2"}, want: []string{"b"}},
-		"contract of nobody": {list: []*catalog.Instance{instance("a", "s")}, target: message.Target{Contract: "js:9"}, want: []string{"a"}},
+		"contract of nobody": {list: []*catalog.Instance{instance("a", "s")}, target: message.Target{Contract: "js:9"}, err: errs.NoInstance},
+		"a wish":             {list: []*catalog.Instance{instance("a", "s")}, target: message.Target{Contract: "js:9", PreferContract: true}, want: []string{"a"}},
+		"another type":       {list: []*catalog.Instance{instance("a", "s")}, target: message.Target{Contract: "pb:9"}, want: []string{"a"}},
 	} {
 		method, ct := test.method, test.ct
 		if method == "" {
@@ -147,27 +149,5 @@ func TestResolve(t *testing.T) {
 	}
 	if a := Address(instance("a", "s")); a != "[::1]:7" {
 		t.Errorf("address %s", a)
-	}
-}
-
-func TestMatchRealm(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		pattern, realm string
-		want           bool
-	}{
-		{"", "x", true},
-		{"eu", "eu", true},
-		{"eu", "eu1", false},
-		{"*", "", true},
-		{"eu*", "eu-west", true},
-		{"*west", "eu-west", true},
-		{"e*w*t", "eu-west", true},
-		{"e*x*t", "eu-west", false},
-		{"a*a", "a", false},
-	} {
-		if got := matchRealm(test.pattern, test.realm); got != test.want {
-			t.Errorf("%q against %q: %v", test.pattern, test.realm, got)
-		}
 	}
 }
