@@ -1,0 +1,179 @@
+package limit
+
+import (
+	"encoding/json"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// jsonField finds a field at the top of a JSON object without decoding the rest. As in
+// decoding, the last of several holds; without a descriptor capitals make no difference,
+// as they make none to encoding/json. What is no JSON has no fields: the handler refuses
+// it.
+func jsonField(body []byte, name string, fd protoreflect.FieldDescriptor) string {
+	text := absent(fd)
+	s := scanner{body, 0}
+	if !s.take('{') {
+		return text
+	}
+	for first := true; ; first = false {
+		s.space()
+		if s.peek() == '}' || !first && !s.take(',') {
+			return text
+		}
+		s.space()
+		key, ok := s.quoted()
+		if !ok || !s.take(':') {
+			return text
+		}
+		s.space()
+		from := s.at
+		if !s.skip() {
+			return text
+		}
+		if names(unquote(key), name, fd) {
+			text = jsonText(body[from:s.at], fd)
+		}
+	}
+}
+
+// absent is the text of a field that is not there.
+func absent(fd protoreflect.FieldDescriptor) string {
+	if fd == nil {
+		return ""
+	}
+	return protoText(fd, fd.Default())
+}
+
+func names(key, name string, fd protoreflect.FieldDescriptor) bool {
+	if fd == nil {
+		return strings.EqualFold(key, name)
+	}
+	return key == string(fd.Name()) || key == fd.JSONName()
+}
+
+// jsonText is the text of a JSON value.
+func jsonText(v []byte, fd protoreflect.FieldDescriptor) string {
+	if len(v) == 0 {
+		return absent(fd)
+	}
+	switch v[0] {
+	case '"':
+		return described(fd, unquote(v), true)
+	case '{', '[':
+		return ""
+	case 'n':
+		return absent(fd)
+	case 't', 'f':
+		return string(v)
+	}
+	return described(fd, numberText(string(v)), false)
+}
+
+// unquote returns the text of a JSON string with its quotes.
+func unquote(v []byte) string {
+	inner := v[1 : len(v)-1]
+	for _, c := range inner {
+		if c == '\\' || c >= 0x80 {
+			var s string
+			if json.Unmarshal(v, &s) != nil {
+				return ""
+			}
+			return s
+		}
+	}
+	return string(inner)
+}
+
+// scanner goes over JSON without checking more than it needs.
+type scanner struct {
+	b  []byte
+	at int
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.b) && (s.b[s.at] == ' ' || s.b[s.at] == '\t' || s.b[s.at] == '\n' || s.b[s.at] == '\r') {
+		s.at++
+	}
+}
+
+func (s *scanner) peek() byte {
+	if s.at < len(s.b) {
+		return s.b[s.at]
+	}
+	return 0
+}
+
+func (s *scanner) take(c byte) bool {
+	s.space()
+	if s.peek() != c {
+		return false
+	}
+	s.at++
+	return true
+}
+
+// quoted takes a string and returns it with its quotes.
+func (s *scanner) quoted() ([]byte, bool) {
+	if s.peek() != '"' {
+		return nil, false
+	}
+	for i := s.at + 1; i < len(s.b); i++ {
+		switch s.b[i] {
+		case '\\':
+			i++
+		case '"':
+			v := s.b[s.at : i+1]
+			s.at = i + 1
+			return v, true
+		}
+	}
+	return nil, false
+}
+
+// skip goes past one value.
+func (s *scanner) skip() bool {
+	depth := 0
+	for s.at < len(s.b) {
+		switch s.b[s.at] {
+		case '"':
+			if _, ok := s.quoted(); !ok {
+				return false
+			}
+			if depth == 0 {
+				return true
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth < 0 {
+				return false
+			}
+			if depth == 0 {
+				s.at++
+				return true
+			}
+		case ',', ' ', '\t', '\n', '\r', ':':
+			if depth == 0 {
+				return false
+			}
+		default:
+			if depth == 0 {
+				return s.word()
+			}
+		}
+		s.at++
+	}
+	return false
+}
+
+// word goes past a number, true, false or null.
+func (s *scanner) word() bool {
+	from := s.at
+	for s.at < len(s.b) && !strings.ContainsRune(" \t\n\r,:{}[]\"", rune(s.b[s.at])) {
+		s.at++
+	}
+	return s.at > from
+}
