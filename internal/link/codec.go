@@ -27,6 +27,7 @@ const (
 	hasSeq
 	hasBusinessKey
 	hasPreferContract
+	hasAvoid
 
 	callMask = 1<<iota - 1
 )
@@ -98,6 +99,9 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 	if call.Target.PreferContract {
 		mask |= hasPreferContract
 	}
+	if len(call.Avoid) > 0 {
+		mask |= hasAvoid
+	}
 	b = binary.AppendUvarint(b, mask)
 	b = names.appendName(b, call.Method)
 	b = append(b, byte(call.ContentType))
@@ -151,6 +155,13 @@ func appendCall(b []byte, names *nameWriter, stream uint64, call *message.Call, 
 	}
 	if mask&hasBusinessKey != 0 {
 		b = appendString(b, call.BusinessKey)
+	}
+	if mask&hasAvoid != 0 {
+		avoid := call.Avoid[:min(len(call.Avoid), message.MaxAvoid)]
+		b = binary.AppendUvarint(b, uint64(len(avoid)))
+		for _, id := range avoid {
+			b = appendString(b, id)
+		}
 	}
 	return b, at
 }
@@ -232,6 +243,15 @@ func decodeCall(p []byte, names *nameReader, call *message.Call, now time.Time) 
 	}
 	if mask&hasBusinessKey != 0 {
 		call.BusinessKey = c.string("the business key")
+	}
+	if mask&hasAvoid != 0 {
+		n := c.count("the instances to avoid")
+		if n > message.MaxAvoid {
+			return protocolError("a call that avoids %d instances, of %d at most", n, message.MaxAvoid)
+		}
+		for range n {
+			call.Avoid = append(call.Avoid, c.string("an instance to avoid"))
+		}
 	}
 	call.Body = c.p
 	return c.err

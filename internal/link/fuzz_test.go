@@ -21,7 +21,7 @@ func FuzzDecodeCall(f *testing.F) {
 		{
 			Service: "s", Method: "a/b", Stream: true, ContentType: message.Proto, Body: []byte("body"), RequestID: "r",
 			Headers: []message.Pair{{Key: "k", Value: []byte("v")}}, Trace: message.Trace{TraceID: [16]byte{1}, SpanID: [8]byte{1}, State: "x"},
-			ChainRoot: "root", Chain: []string{"a", "b"}, IdempotencyKey: "i", Attempt: 3, Seq: 9,
+			ChainRoot: "root", Chain: []string{"a", "b"}, IdempotencyKey: "i", Attempt: 3, Seq: 9, Avoid: []string{"in_9"},
 			Caller: message.Caller{Namespace: "n", Service: "s", Instance: "i", KeyID: "k"}, Target: message.Target{Realm: "r", Instance: "i"},
 		},
 	} {

@@ -37,6 +37,7 @@ func TestCallCarriesEveryField(t *testing.T) {
 		ChainRoot: "root", Chain: []string{"orders", "payments"}, IdempotencyKey: "key", Attempt: 2,
 		Caller: message.Caller{Namespace: "default", Service: "orders", Instance: "in_1", KeyID: "key_1"},
 		Target: message.Target{Realm: "global", Version: "1", Instance: "in_2", Contract: "pb:1", PreferContract: true},
+		Avoid:  []string{"in_3", "in_4"},
 	}
 	// Twice, so that names travel as definitions and as references.
 	for range 2 {

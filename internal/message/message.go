@@ -21,6 +21,9 @@ const MaxHeaders = 16 << 10
 // MaxDepth is the most hops in one chain of calls.
 const MaxDepth = 100
 
+// MaxAvoid is the most instances that a call names as failing.
+const MaxAvoid = 16
+
 // ContentType says how a body is encoded.
 type ContentType uint8
 
@@ -128,6 +131,10 @@ type Call struct {
 	Attempt int
 	Caller  Caller
 	Target  Target
+	// Avoid are the ids of instances that have failed the caller already, at most
+	// MaxAvoid: they are picked only when nobody else is left. For the runtime, which
+	// does not hand them on.
+	Avoid []string
 }
 
 // Reply ends a call. On success Err is nil.

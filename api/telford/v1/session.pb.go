@@ -1557,8 +1557,11 @@ type Call struct {
 	BusinessKey string `protobuf:"bytes,23,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
 	// The contract is a wish: where nobody has it, the newest version is taken.
 	PreferContract bool `protobuf:"varint,24,opt,name=prefer_contract,json=preferContract,proto3" json:"prefer_contract,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// At most 16 instances that have failed the caller already, when it called them
+	// directly: picked only when nobody else is left, and not handed on.
+	Avoid         []string `protobuf:"bytes,25,rep,name=avoid,proto3" json:"avoid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Call) Reset() {
@@ -1757,6 +1760,13 @@ func (x *Call) GetPreferContract() bool {
 		return x.PreferContract
 	}
 	return false
+}
+
+func (x *Call) GetAvoid() []string {
+	if x != nil {
+		return x.Avoid
+	}
+	return nil
 }
 
 // Result ends a call.
@@ -2225,7 +2235,7 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\x0frenew_within_us\x18\x03 \x01(\x03R\rrenewWithinUs\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xf7\x05\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x8d\x06\n" +
 	"\x04Call\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -2257,7 +2267,8 @@ const file_telford_v1_session_proto_rawDesc = "" +
 	"\binstance\x18\x15 \x01(\tR\binstance\x12\x1a\n" +
 	"\bcontract\x18\x16 \x01(\tR\bcontract\x12!\n" +
 	"\fbusiness_key\x18\x17 \x01(\tR\vbusinessKey\x12'\n" +
-	"\x0fprefer_contract\x18\x18 \x01(\bR\x0epreferContract\"\xd7\x01\n" +
+	"\x0fprefer_contract\x18\x18 \x01(\bR\x0epreferContract\x12\x14\n" +
+	"\x05avoid\x18\x19 \x03(\tR\x05avoid\"\xd7\x01\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.telford.v1.StatusR\x06status\x12!\n" +

@@ -304,7 +304,7 @@ func (r *Router) outgoing(out *message.Call, e *entry, req *Request, deadline ti
 	out.Stream = e.method.Kind == catalog.ServerStream
 	out.Deadline = deadline
 	out.Caller = req.Caller
-	out.Target = message.Target{}
+	out.Target, out.Avoid = message.Target{}, nil
 	if out.RequestID == "" {
 		out.RequestID = r.requestID()
 	}

@@ -33,7 +33,7 @@ type place struct {
 }
 
 func (h *handler) request(call *message.Call) Request {
-	return Request{Namespace: h.namespace, Caller: h.caller, Call: call, Locality: h.locality()}
+	return Request{Namespace: h.namespace, Caller: h.caller, Call: call, Locality: h.locality(), Avoid: call.Avoid}
 }
 
 func (h *handler) locality() string {

@@ -51,6 +51,10 @@ func callFromProto(p *telfordv1.Call, now time.Time) (*message.Call, *errs.Error
 			Contract: p.GetContract(), PreferContract: p.GetPreferContract(),
 		},
 	}
+	if n := len(p.GetAvoid()); n > message.MaxAvoid {
+		return nil, errs.New(errs.InvalidArgument, "%d instances to avoid, of %d at most", n, message.MaxAvoid)
+	}
+	c.Avoid = p.GetAvoid()
 	if e := contract.Check(c.Target.Contract); e != nil {
 		return nil, e
 	}
