@@ -86,8 +86,13 @@ func (c *change) put(rec *record) {
 		r.renew(e, rec.declaration.TTL)
 	}
 	s.share(e, rec.declaration)
+	declaration := *rec.declaration
+	e.methods, e.hidden = declaration.Methods, !r.handles(rec.namespace, declaration.Service)
+	if e.hidden {
+		declaration.Methods = nil
+	}
 	c.publish(e, &catalog.Instance{
-		Namespace: rec.namespace, ID: rec.id, Declaration: *rec.declaration,
+		Namespace: rec.namespace, ID: rec.id, Declaration: declaration,
 		Reachable: e.session != 0, Draining: e.drained || e.leaving,
 		Registered: rec.registered, Revision: rec.revision, KeyID: rec.keyID, Door: rec.door, Zone: r.cfg.Zone,
 		FailingUntil: e.failing(),

@@ -74,6 +74,7 @@ func (r *Registry) register(ctx context.Context, o Owner, d *catalog.Declaration
 	if err != nil {
 		return none, warnings, err
 	}
+	warnings = append(warnings, r.forbidden(o.Namespace, d)...)
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return none, warnings, errs.New(errs.Internal, "encode declaration: %w", err)
@@ -203,6 +204,7 @@ func (r *Registry) recorded(k key) *record {
 	}
 	i := e.inst
 	declaration := i.Declaration
+	declaration.Methods = e.methods
 	return &record{
 		key: k, declaration: &declaration, digest: e.digest, keyID: i.KeyID, door: i.Door,
 		drained: e.drained, registered: i.Registered, revision: i.Revision + 1, reloads: r.reloads,

@@ -26,6 +26,9 @@ type Config struct {
 	Storage Storage
 	Clock   clock.Clock  // the clock of the machine
 	Log     *slog.Logger // discards
+	// Policy says what of a declaration has no effect; nil: nothing is forbidden. When its
+	// answers change, Apply has to be called.
+	Policy Policy
 	// Zone is the name of the cluster that its instances are shown with.
 	Zone string
 	// TTL is the lease of an instance that names none: 90 s, and at least 1 s.
@@ -121,6 +124,10 @@ type entry struct {
 	// Both are replaced, never changed.
 	inst *catalog.Instance
 	view view
+	// methods are those that were declared. While the service may not handle calls, inst
+	// has none.
+	methods []catalog.Method
+	hidden  bool
 	// digest is of the stored declaration.
 	digest [32]byte
 	// drained is the operator's word, leaving the instance's own.

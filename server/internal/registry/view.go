@@ -80,12 +80,12 @@ func (s *service) share(self *entry, d *catalog.Declaration) {
 		}
 		o := &e.inst.Declaration
 		descriptors := len(d.Descriptors) > 0 && bytes.Equal(o.Descriptors, d.Descriptors)
-		methods := len(d.Methods) > 0 && len(o.Methods) == len(d.Methods) && slices.EqualFunc(o.Methods, d.Methods, sameMethod)
+		methods := len(d.Methods) > 0 && len(e.methods) == len(d.Methods) && slices.EqualFunc(e.methods, d.Methods, sameMethod)
 		if descriptors {
 			d.Descriptors = o.Descriptors
 		}
 		if methods {
-			d.Methods = o.Methods
+			d.Methods = e.methods
 		}
 		if compared++; (descriptors && methods) || compared == maxCompared {
 			return
