@@ -164,3 +164,16 @@ func (r *Rule) denies(q *question) bool {
 	}
 	return MatchGlob(r.Peer, q.peer) && matchMethod(r.Target, q.target)
 }
+
+// Permits is Call for those who do not have to explain the answer.
+func (x *Index) Permits(caller, callee, method string) bool {
+	if x == nil || caller == Operator {
+		return true
+	}
+	return x.passes(&question{Pair{caller, Call}, callee, method, ""}) && x.passes(&question{Pair{callee, Handle}, caller, method, ""})
+}
+
+func (x *Index) passes(q *question) bool {
+	s := x.pairs[q.pair]
+	return s == nil || q.pair.Service == Operator || s.verdict(q, false) == ""
+}

@@ -91,7 +91,7 @@ func TestCalls(t *testing.T) {
 		if d.Allowed != test.allowed || d.ShadowDenied != test.shadow || d.Rule != test.rule || d.Side != test.side || by != test.by || d.Nearest != test.nearest {
 			t.Errorf("%s: %+v", what, d)
 		}
-		if x.MayCall("orders", "payments", charge) != d.Allowed || !x.MayCall(Operator, "payments", charge) {
+		if x.MayCall("orders", "payments", charge) != d.Allowed || x.Permits("orders", "payments", charge) != d.Allowed || !x.MayCall(Operator, "payments", charge) {
 			t.Errorf("%s: MayCall says otherwise", what)
 		}
 		err := d.Err("orders", "payments", charge)
