@@ -30,6 +30,7 @@ func Refused(w Wish, speakers []Speaker) bool {
 const (
 	mostContracts = 5
 	mostIDs       = 3
+	mostName      = 40 // bytes of an id or a version
 )
 
 // Refusal is the error for a caller whose contract nobody speaks now: no_instance with
@@ -58,10 +59,10 @@ func Refusal(service, method, want string, speakers []Speaker) *errs.Error {
 func describe(s *Shape[Speaker]) string {
 	var versions, ids []string
 	for _, m := range s.Members {
-		if v := Clip(m.Version); v != "" && !slices.Contains(versions, v) {
+		if v := clip(m.Version, mostName); v != "" && !slices.Contains(versions, v) {
 			versions = append(versions, v)
 		}
-		id := Clip(m.ID)
+		id := clip(m.ID, mostName)
 		if m.Unready != "" {
 			id += " (" + m.Unready + ")"
 		}
@@ -99,8 +100,9 @@ func short(contract string) string {
 }
 
 // Clip shortens a name that came from outside, for a message.
-func Clip(s string) string {
-	const most = 128
+func Clip(s string) string { return clip(s, 128) }
+
+func clip(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
