@@ -66,7 +66,7 @@ func TestPins(t *testing.T) {
 		if !errors.As(err, &e) || e.Code != test.want || !e.NotStarted {
 			t.Errorf("%s: %v", name, err)
 		}
-		if !p.Bad() || !p.pool.Trouble() {
+		if !p.Health.Bad() || !p.pool.Trouble() {
 			t.Errorf("%s: the peer counts as good", name)
 		}
 	}
@@ -315,8 +315,8 @@ func TestProbe(t *testing.T) {
 	}})
 	defer p.Close()
 	peer := p.Peer(inst, l.Addr().String())
-	if _, err := peer.Conn(within(t)); err == nil || !peer.Bad() {
-		t.Fatalf("the first dial: %v, bad %v", err, peer.Bad())
+	if _, err := peer.Conn(within(t)); err == nil || !peer.Health.Bad() {
+		t.Fatalf("the first dial: %v, bad %v", err, peer.Health.Bad())
 	}
 	ctx := within(t)
 	for peer.Ready() == nil {
@@ -331,7 +331,7 @@ func TestProbe(t *testing.T) {
 	if n := dials.Load(); n != 2 {
 		t.Errorf("%d dials, want the one that failed and one more", n)
 	}
-	if peer.Bad() || p.Trouble() {
+	if peer.Health.Bad() || p.Trouble() {
 		t.Error("it counts as trouble")
 	}
 }

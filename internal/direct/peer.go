@@ -9,6 +9,7 @@ import (
 
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/pick"
+	"telford.dev/telford/internal/resilience"
 )
 
 // target is where a peer is and who must be there.
@@ -17,13 +18,14 @@ type target struct{ addr, service, namespace string }
 // Peer is one instance as this process sees it.
 type Peer struct {
 	Load pick.Load
+	// Health is all that speaks against calling it: that it cannot be reached, its
+	// breaker and its ejection.
+	Health resilience.Health
 
 	pool   *Pool
 	id     string
 	target atomic.Pointer[target]
 	conn   atomic.Pointer[Conn]
-	// bad says that the last attempt to reach it has failed.
-	bad atomic.Bool
 	// probeAt is when a peer that is bad may be tried again, on the scale of Pool.Now.
 	probeAt atomic.Int64
 
@@ -47,12 +49,22 @@ func (p *Peer) ID() string { return p.id }
 // Ready returns the connection in use, nil when there is none.
 func (p *Peer) Ready() *Conn { return p.conn.Load() }
 
-// Trouble reports whether any peer of the pool is known not to answer; the cheap
-// question before Bad is asked of each.
-func (p *Pool) Trouble() bool { return p.trouble.Load() > 0 }
+// Trouble reports whether something speaks against calling any peer of the pool; the
+// cheap question before the Health of each is asked.
+func (p *Pool) Trouble() bool { return p.tracker.Trouble() }
 
-// Bad reports whether the last attempt to reach this peer has failed.
-func (p *Peer) Bad() bool { return p.bad.Load() }
+// Ended takes in how an attempt on this peer has ended. When that opens its breaker,
+// who asked for it is told.
+func (p *Peer) Ended(t resilience.Ticket, v resilience.Verdict) {
+	opened := p.Health.Record(p.pool.Now(), t, v, rand.Float64()) //nolint:gosec // spreads load, guards nothing
+	if !opened {
+		return
+	}
+	p.pool.opt.Log.Warn("calls of an instance are cut off because they fail", "instance", p.id)
+	if p.pool.opt.OnFailing != nil {
+		p.pool.opt.OnFailing(p.id)
+	}
+}
 
 // Probe has a peer that is bad tried again on the side, when it is time. Without it one
 // that nobody has to wait for would stay bad.
@@ -62,6 +74,12 @@ func (p *Peer) Probe() {
 	}
 }
 
+// Eject has the peer avoided for a while as an outlier of its service.
+func (p *Peer) Eject() {
+	p.Health.Eject(p.pool.Now(), rand.Float64()) //nolint:gosec // spreads load, guards nothing
+	p.pool.opt.Log.Warn("an instance is avoided because it fails where others of its service do not", "instance", p.id)
+}
+
 // move sets where the peer is; what was learnt about the old place is forgotten.
 func (p *Peer) move(t *target) {
 	p.mu.Lock()
@@ -69,6 +87,7 @@ func (p *Peer) move(t *target) {
 	p.target.Store(t)
 	p.failures, p.lastErr = 0, nil
 	p.probeAt.Store(0)
+	p.Health.Reset()
 }
 
 // Connect starts to dial unless there is a connection, or a dial is under way, or it
@@ -140,9 +159,7 @@ func (p *Peer) dial(d *dial) {
 		return
 	}
 	p.failures, p.lastErr = 0, nil
-	if p.bad.Swap(false) {
-		p.pool.trouble.Add(-1)
-	}
+	p.Health.SetBad(false)
 	p.Load.Start(p.pool.Now())
 	p.conn.Store(c)
 	p.mu.Unlock()
@@ -170,9 +187,7 @@ func (p *Peer) failed(err error) {
 	}
 	p.retryAt = p.pool.Now() + wait
 	p.probeAt.Store(int64(p.retryAt))
-	if !p.gone && !p.bad.Swap(true) {
-		p.pool.trouble.Add(1)
-	}
+	p.Health.SetBad(true)
 }
 
 // Refused notes that the peer takes no more calls on c, which may still end those it
@@ -192,13 +207,4 @@ func (p *Peer) drop() *Conn {
 	defer p.mu.Unlock()
 	p.gone = true
 	return p.conn.Swap(nil)
-}
-
-// settle takes a peer that is gone off the count of troubled ones.
-func (p *Peer) settle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bad.Swap(false) {
-		p.pool.trouble.Add(-1)
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"telford.dev/telford/internal/catalog"
@@ -15,6 +14,7 @@ import (
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/internal/link"
+	"telford.dev/telford/internal/resilience"
 )
 
 // The times of the pool.
@@ -35,18 +35,22 @@ type PoolOptions struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Interval is that of the heartbeat; 0 means 10 s.
 	Interval time.Duration
+	// Breaking are the settings of the breakers; nil means the default.
+	Breaking *resilience.Breaking
+	// OnFailing, when set, is told the id of an instance each time its breaker opens, on
+	// the goroutine of a call: it must not wait.
+	OnFailing func(instance string)
 }
 
 // Pool keeps at most one connection in use to each instance. It is safe for
 // concurrent use.
 type Pool struct {
-	opt    PoolOptions
-	ctx    context.Context
-	cancel context.CancelFunc
-	start  time.Time
-	wg     sync.WaitGroup
-	// trouble counts the peers that are known not to answer.
-	trouble atomic.Int64
+	opt     PoolOptions
+	ctx     context.Context
+	cancel  context.CancelFunc
+	start   time.Time
+	wg      sync.WaitGroup
+	tracker resilience.Tracker
 	revoke  func()
 
 	mu     sync.Mutex
@@ -70,6 +74,10 @@ func NewPool(opt PoolOptions) *Pool {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Pool{opt: opt, ctx: ctx, cancel: cancel, peers: make(map[string]*Peer), http2: make(map[*http2Conn]struct{}), start: time.Now()}
+	p.tracker.Breaking = resilience.DefaultBreaking()
+	if opt.Breaking != nil {
+		p.tracker.Breaking = *opt.Breaking
+	}
 	p.revoke = opt.Trust.OnRevoke(p.closeRevoked)
 	return p
 }
@@ -85,6 +93,7 @@ func (p *Pool) Peer(inst *catalog.Instance, addr string) *Peer {
 	if peer == nil {
 		peer = &Peer{pool: p, id: inst.ID}
 		peer.target.Store(&target{})
+		peer.Health.Join(&p.tracker)
 		p.peers[inst.ID] = peer
 	}
 	if t := peer.target.Load(); t.addr != addr || t.service != inst.Declaration.Service || t.namespace != inst.Namespace {
@@ -109,7 +118,7 @@ func (p *Pool) Forget(ids ...string) {
 		if c := peer.drop(); c != nil {
 			p.retire(c)
 		}
-		peer.settle()
+		peer.Health.Leave()
 	}
 }
 

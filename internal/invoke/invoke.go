@@ -5,7 +5,6 @@ package invoke
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
+	"telford.dev/telford/internal/transport"
 	"telford.dev/telford/internal/view"
 )
 
@@ -26,9 +26,14 @@ type Mode uint8
 
 // The modes.
 const (
-	Auto   Mode = iota // directly where possible, else through the runtime
+	Unsaid Mode = iota // as the operators' rules say, else Auto
+	Auto               // directly where possible, else through the runtime
 	Direct             // only directly
 	Proxy              // only through the runtime
+
+	// Modes that only rules ask for.
+	proxyElseDirect // through the runtime, and directly where that fails unbegun
+	eitherOnly      // directly where there is somebody to call, else through the runtime
 )
 
 // Runtime is the way through the runtime.
@@ -50,12 +55,17 @@ type Options struct {
 	Clock    clock.Clock
 	// Want is told of a service whose instances are needed and not watched yet.
 	Want func(service string)
+	// RetryShare is the share of further tries in the calls of each service; nil means
+	// resilience.BudgetShare.
+	RetryShare *float64
 }
 
 // Invoker makes calls. It is safe for concurrent use.
 type Invoker struct {
-	opt    Options
-	routes sync.Map // routeKey to *Route
+	opt     Options
+	routes  sync.Map // routeKey to *Route
+	budgets sync.Map // service to *resilience.Budget
+	rules   atomic.Pointer[transport.Table]
 }
 
 // New returns an Invoker.
@@ -77,6 +87,8 @@ type Call struct {
 	// Conn is the direct connection that the answer came by; nil for one that came
 	// through the runtime.
 	Conn *direct.Conn
+
+	plan Mode // the mode that it comes to
 }
 
 type routeKey struct {
@@ -87,8 +99,10 @@ type routeKey struct {
 
 // Route is what is known about a method of a service, kept from call to call.
 type Route struct {
-	key   routeKey
-	known atomic.Pointer[resolved]
+	key    routeKey
+	budget *resilience.Budget
+	known  atomic.Pointer[resolved]
+	said   atomic.Pointer[said]
 }
 
 // resolved is a Route as of one snapshot of the view.
@@ -98,8 +112,10 @@ type resolved struct {
 	kind       catalog.Kind
 	candidates []pick.Candidate
 	peers      []*direct.Peer
-	reachable  []bool      // by the runtime, as far as it has said
-	err        *errs.Error // why there are no candidates
+	reachable  []bool       // by the runtime, as far as it has said
+	hints      []time.Time  // until when each is said to fail; nil: nobody is
+	err        *errs.Error  // why there are no candidates
+	compared   atomic.Int64 // when outliers were last looked for
 }
 
 // Route returns the route for calls in the given content type by a caller of the given
@@ -109,8 +125,21 @@ func (v *Invoker) Route(service, method string, ct message.ContentType, wish mat
 	if r, ok := v.routes.Load(key); ok {
 		return r.(*Route)
 	}
-	r, _ := v.routes.LoadOrStore(key, &Route{key: key})
+	r, _ := v.routes.LoadOrStore(key, &Route{key: key, budget: v.budget(service)})
 	return r.(*Route)
+}
+
+// budget returns the budget of further tries of a service.
+func (v *Invoker) budget(service string) *resilience.Budget {
+	if b, ok := v.budgets.Load(service); ok {
+		return b.(*resilience.Budget)
+	}
+	share := resilience.BudgetShare
+	if v.opt.RetryShare != nil {
+		share = *v.opt.RetryShare
+	}
+	b, _ := v.budgets.LoadOrStore(service, resilience.NewBudget(share))
+	return b.(*resilience.Budget)
 }
 
 // resolve returns the route as of now.
@@ -129,12 +158,20 @@ func (v *Invoker) resolve(r *Route, target message.Target) *resolved {
 	case err != nil:
 		out.err = errs.From(err)
 	case len(found.Instances) == 0:
-		out.err = errs.New(errs.NoInstance, "%s cannot be called directly: %s", r.key.service, found.Unfit).Unstarted().With("service", r.key.service)
+		out.err = errs.New(errs.NoInstance, "%s cannot be called directly: %s", r.key.service, found.Unfit).Unstarted().
+			With("service", r.key.service).With("why", "unfit")
 	}
 	if found.Method != "" {
 		out.method, out.kind = found.Method, found.Kind
 	}
-	for _, i := range found.Instances {
+	now := v.opt.Clock.Now()
+	for at, i := range found.Instances {
+		if i.FailingUntil.After(now) {
+			if out.hints == nil {
+				out.hints = make([]time.Time, len(found.Instances))
+			}
+			out.hints[at] = i.FailingUntil
+		}
 		p := v.opt.Pool.Peer(i, view.Address(i))
 		out.peers = append(out.peers, p)
 		out.reachable = append(out.reachable, i.Reachable)
@@ -159,7 +196,7 @@ func (v *Invoker) discover(ctx context.Context, r *Route, c *Call) error {
 	}
 	v.opt.Want(r.key.service)
 	until := c.Deadline
-	if c.Mode == Auto {
+	if c.plan != Direct {
 		if soon := v.opt.Clock.Now().Add(discovery); until.IsZero() || soon.Before(until) {
 			until = soon
 		}
@@ -170,102 +207,4 @@ func (v *Invoker) discover(ctx context.Context, r *Route, c *Call) error {
 		defer cancel()
 	}
 	return v.opt.View.Wait(ctx, func() bool { return v.opt.View.Covers(r.key.service) })
-}
-
-// maxTried bounds how many instances one attempt is offered to.
-const maxTried = 8
-
-// way is what one attempt has learnt about the instances.
-type way struct {
-	tried, avoid   [maxTried]*pick.Load
-	nTried, nAvoid int
-	refusal        error // the last one
-}
-
-// pickPeer picks an instance and its connection. It prefers those that are connected:
-// the others are dialed on the side.
-func (v *Invoker) pickPeer(ctx context.Context, deadline time.Time, known *resolved, w *way) (*direct.Peer, *direct.Conn, error) {
-	for w.nTried < maxTried {
-		avoid := w.avoid[:w.nAvoid]
-		var trouble []*pick.Load
-		if v.opt.Pool.Trouble() {
-			trouble = append(trouble, avoid...)
-			for i, p := range known.peers {
-				if !p.Bad() {
-					continue
-				}
-				trouble = append(trouble, &p.Load)
-				if known.reachable[i] {
-					p.Probe() //nolint:contextcheck // the dial belongs to the pool
-				}
-			}
-			avoid = trouble
-		}
-		at := pick.Pick(known.candidates, pick.Exclusions{Avoid: avoid, Tried: w.tried[:w.nTried]}, v.opt.Pool.Now(), rand.Uint64()) //nolint:gosec // spreads load, guards nothing
-		if at < 0 {
-			break
-		}
-		p := known.peers[at]
-		if conn := p.Ready(); conn != nil {
-			return p, conn, nil
-		}
-		if w.nAvoid < maxTried && w.nAvoid < len(known.peers) && !contains(w.avoid[:w.nAvoid], &p.Load) {
-			p.Connect() //nolint:contextcheck // the dial belongs to the pool
-			w.avoid[w.nAvoid] = &p.Load
-			w.nAvoid++
-			if anyReady(known.peers, w) {
-				continue
-			}
-		}
-		// Nobody is connected: wait for this one.
-		conn, err := waitConn(ctx, deadline, p)
-		if err == nil {
-			return p, conn, nil
-		}
-		if code := errs.CodeOf(err); code == errs.DeadlineExceeded || code == errs.Canceled {
-			return nil, nil, err
-		}
-		w.try(p, err)
-	}
-	if w.refusal == nil {
-		return nil, nil, errs.New(errs.NoInstance, "no instance is left to be asked").Unstarted()
-	}
-	return nil, nil, w.refusal
-}
-
-// waitConn waits for a connection until the deadline of the call.
-func waitConn(ctx context.Context, deadline time.Time, p *direct.Peer) (*direct.Conn, error) {
-	if !deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline)
-		defer cancel()
-	}
-	return p.Conn(ctx)
-}
-
-// try notes that an instance has refused the call.
-func (w *way) try(p *direct.Peer, refusal error) {
-	w.refusal = refusal
-	if w.nTried < maxTried {
-		w.tried[w.nTried] = &p.Load
-		w.nTried++
-	}
-}
-
-func contains(list []*pick.Load, l *pick.Load) bool {
-	for _, x := range list {
-		if x == l {
-			return true
-		}
-	}
-	return false
-}
-
-func anyReady(peers []*direct.Peer, w *way) bool {
-	for _, p := range peers {
-		if p.Ready() != nil && !contains(w.tried[:w.nTried], &p.Load) {
-			return true
-		}
-	}
-	return false
 }

@@ -2,10 +2,13 @@ package invoke
 
 import (
 	"context"
+	"errors"
+	"io"
 	"sync"
 
 	"telford.dev/telford/internal/direct"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/link"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/resilience"
 )
@@ -20,21 +23,25 @@ type Stream struct {
 	known *resolved
 	way   way
 
-	cur   message.Stream
-	peer  *direct.Peer // nil on the way through the runtime
-	began bool
-	end   sync.Once
+	cur    message.Stream
+	on     choice // without a peer on the way through the runtime
+	judged bool   // it is known how the instance does
+	began  bool
+	end    sync.Once
 }
 
 // Stream opens a streaming call.
 func (v *Invoker) Stream(ctx context.Context, r *Route, c *Call) (*Stream, error) {
+	if err := v.begin(r, c); err != nil {
+		return nil, v.final(ctx, r, c, err)
+	}
 	s := &Stream{v: v, ctx: ctx, r: r, call: c}
-	for attempts := 1; ; attempts++ {
+	for attempts, before := 1, c.Attempt; ; attempts++ {
 		err := s.open() //nolint:contextcheck // connections belong to the pool
 		if err == nil {
 			return s, nil
 		}
-		d := v.decide(c, err, attempts, true)
+		d := v.decide(r, c, err, attempts, before > 0, true)
 		if !d.Retry || v.wait(ctx, r, c, d.Delay) != nil {
 			return nil, v.final(ctx, r, c, err)
 		}
@@ -43,74 +50,98 @@ func (v *Invoker) Stream(ctx context.Context, r *Route, c *Call) (*Stream, error
 }
 
 func (s *Stream) open() error {
-	if s.call.Mode != Proxy {
-		err := s.openDirect()
-		if err == nil || s.call.Mode == Direct || !s.v.fallsBack(err) || !s.v.opt.Proxy.Available() {
+	switch s.call.plan {
+	case Proxy:
+		return s.openProxied()
+	case proxyElseDirect:
+		err := s.openProxied()
+		if err == nil {
+			return nil
+		}
+		if err = s.v.passOn(s.r, err); err != nil {
 			return err
 		}
+		return s.openDirect()
 	}
+	err := s.openDirect()
+	if err == nil {
+		return nil
+	}
+	if err = s.v.toRuntime(s.r, s.call, &s.way, s.known, err); err != nil {
+		return err
+	}
+	return s.openProxied()
+}
+
+func (s *Stream) openProxied() error {
 	if err := s.v.checkProxy(s.call); err != nil {
 		return err
 	}
-	s.r.throughRuntime(s.call)
+	s.call.Conn, s.call.Method = nil, s.r.key.method
 	cur, err := s.v.opt.Proxy.Stream(s.ctx, &s.call.Call)
 	if err != nil {
 		return err
 	}
-	s.cur, s.peer = cur, nil
+	s.cur, s.on = cur, choice{}
 	return nil
 }
 
 func (s *Stream) openDirect() error {
-	s.known = s.v.resolve(s.r, s.call.Target)
-	if s.known.err != nil && s.known.err.Code == errs.NoInstance {
-		if err := s.v.discover(s.ctx, s.r, s.call); err != nil && s.call.Mode == Direct {
-			return errs.New(errs.NoInstance, "the runtime has not said where %s is: %w", s.r.key.service, err).Unstarted()
-		}
-		s.known = s.v.resolve(s.r, s.call.Target)
+	known, err := s.v.locate(s.ctx, s.r, s.call)
+	s.known = known
+	if err != nil {
+		return err
 	}
-	if s.known.err != nil {
-		return s.known.err
-	}
-	s.known.directly(s.call)
 	for {
-		p, conn, err := s.v.pickPeer(s.ctx, s.call.Deadline, s.known, &s.way)
+		ch, err := s.v.choose(s.ctx, s.r, s.call, known, &s.way)
 		if err != nil {
 			return err
 		}
-		conn.Used()
-		p.Load.Begin()
-		cur, err := conn.Stream(s.ctx, &s.call.Call)
+		ch.conn.Used()
+		ch.peer.Load.Begin()
+		cur, err := ch.conn.Stream(s.ctx, &s.call.Call)
 		if err == nil {
-			s.cur, s.peer, s.call.Conn = cur, p, conn
+			s.cur, s.on, s.judged, s.call.Conn = cur, ch, false, ch.conn
 			return nil
 		}
-		p.Load.End()
-		e := errs.From(err)
-		if !resilience.Repick(e) {
+		ch.peer.Load.End()
+		if !s.v.refused(known, ch, &s.way, err) {
 			return err
 		}
-		if e.Code == errs.Unavailable {
-			p.Refused(conn)
-		}
-		s.way.try(p, err)
 	}
+}
+
+// judge takes in, once for each instance, the first that is known of how it does.
+func (s *Stream) judge(err error) {
+	if s.judged || s.on.peer == nil {
+		return
+	}
+	s.judged = true
+	if err == nil || errors.Is(err, io.EOF) || !failedOnTheWay(err) {
+		s.on.peer.Ended(s.on.ticket, resilience.Succeeded)
+		return
+	}
+	s.v.failed(s.known, s.on, errs.From(err))
+}
+
+// failedOnTheWay tells the failure of a path from the one that a handler has ended its
+// stream with.
+func failedOnTheWay(err error) bool {
+	e := errs.From(err)
+	return e.NotStarted || errors.Is(err, link.ErrEnded) || e.Code == errs.Canceled || e.Code == errs.DeadlineExceeded
 }
 
 // replace opens the stream elsewhere after a refusal; false when that is not allowed or
 // not possible, and the refusal stands.
 func (s *Stream) replace(err error) bool {
-	e := errs.From(err)
-	if s.began || s.peer == nil || !resilience.Repick(e) {
+	if s.began || s.on.peer == nil || !resilience.Repick(errs.From(err)) {
 		return false
 	}
 	s.cur.Close()
-	s.peer.Load.End()
-	if e.Code == errs.Unavailable {
-		s.peer.Refused(s.call.Conn)
-	}
-	s.way.try(s.peer, err)
-	s.peer = nil
+	s.on.peer.Load.End()
+	s.judged = true
+	s.v.refused(s.known, s.on, &s.way, err)
+	s.on = choice{}
 	return s.open() == nil
 }
 
@@ -120,11 +151,13 @@ func (s *Stream) Recv() ([]byte, error) {
 		b, err := s.cur.Recv()
 		if err == nil {
 			s.began = true
+			s.judge(nil)
 			return b, nil
 		}
 		if s.replace(err) {
 			continue
 		}
+		s.judge(err)
 		s.finish()
 		return nil, err
 	}
@@ -137,6 +170,7 @@ func (s *Stream) Headers() ([]message.Pair, error) {
 		if err != nil && s.replace(err) {
 			continue
 		}
+		s.judge(err)
 		return h, err
 	}
 }
@@ -158,8 +192,11 @@ func (s *Stream) Close() {
 
 func (s *Stream) finish() {
 	s.end.Do(func() {
-		if s.peer != nil {
-			s.peer.Load.End()
+		if s.on.peer != nil {
+			s.on.peer.Load.End()
+			if !s.judged {
+				s.on.peer.Ended(s.on.ticket, resilience.Neither)
+			}
 		}
 	})
 }
