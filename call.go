@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 
 	"go.opentelemetry.io/otel/codes"
@@ -17,7 +18,6 @@ import (
 	"telford.dev/telford/internal/grpcmeta"
 	"telford.dev/telford/internal/handlers"
 	"telford.dev/telford/internal/invoke"
-	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/resilience"
 )
@@ -44,7 +44,12 @@ func Call[Resp any](ctx context.Context, s *Service, service, method string, req
 	} else {
 		o.ContentType = codec.Natural(new(Resp))
 	}
-	reply, err := s.unary(ctx, v, v.Route(service, method, o.ContentType, match.Wish{}), o, service, method, req)
+	r, err := s.typedRoute(v, o, service, method, reflect.TypeOf(req), reflect.TypeFor[Resp]())
+	if err != nil {
+		o.free()
+		return nil, err
+	}
+	reply, err := s.unary(ctx, v, r, o, service, method, req)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,8 @@ type callSettings struct {
 	headers        []message.Pair
 	requestID      string
 	target         message.Target
+	contractRule   contractRule
+	contract       string // where the rule is givenContract
 	failFast, wait bool
 	header         *metadata.MD
 	trailer        *metadata.MD
@@ -109,7 +111,8 @@ func Timeout(d time.Duration) RPCOption {
 	})
 }
 
-// Transport says which way the call goes; the default is Auto.
+// Transport says which way the call goes. The default is what the operators' rules say
+// about the method, else Auto; a call that says it itself is not diverted by a rule.
 func Transport(mode TransportMode) RPCOption {
 	return rpc(func(o *callSettings) {
 		switch mode {

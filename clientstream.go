@@ -21,6 +21,7 @@ type clientStream struct {
 	ctx  context.Context
 	o    *outbound
 	m    *connMethod
+	r    *invoke.Route
 	opts []grpc.CallOption
 
 	st     *openedStream
@@ -36,7 +37,7 @@ func (s *clientStream) SendMsg(m any) error {
 	if s.st != nil || s.failed != nil {
 		return asStatus(errs.New(errs.Internal, "a server-streaming method takes one request").In("sdk", "stream "+s.m.name))
 	}
-	st, err := s.c.s.openStream(s.ctx, s.v, s.m.route, s.o, s.c.service, s.m.name, m)
+	st, err := s.c.s.openStream(s.ctx, s.v, s.r, s.o, s.c.service, s.m.name, m)
 	if err != nil {
 		s.failed = asStatus(err)
 		s.finish(s.failed)

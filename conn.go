@@ -54,8 +54,25 @@ type conn struct {
 
 // connMethod is what is kept about a method from call to call.
 type connMethod struct {
-	name  string
-	route *invoke.Route
+	name string
+	// exact is for callers of the types that are linked into this program, any for those
+	// that do not insist on them.
+	exact, any *invoke.Route
+	contract   string // of exact; "" when the types are not linked
+}
+
+// route returns the route of a call with the given settings.
+func (m *connMethod) route(v *invoke.Invoker, service string, set *callSettings) (*invoke.Route, error) {
+	switch {
+	case set.contractRule == anyContract:
+		return m.any, nil
+	case set.contractRule == givenContract:
+		return v.Route(service, m.name, message.Proto, match.Wish{Contract: set.contract}), nil
+	case set.contractRule == exactContract && m.contract == "":
+		return nil, errs.New(errs.InvalidArgument, "ExactContract: the descriptor of %s is not linked into this program; give the contract that is meant with Contract, or leave the option out", m.name).
+			In("sdk", "call "+service+"/"+m.name).Unstarted()
+	}
+	return m.exact, nil
 }
 
 func (c *conn) method(v *invoke.Invoker, full string) *connMethod {
@@ -63,7 +80,8 @@ func (c *conn) method(v *invoke.Invoker, full string) *connMethod {
 		return m.(*connMethod)
 	}
 	name := strings.TrimPrefix(full, "/")
-	m := &connMethod{name: name, route: v.Route(c.service, name, message.Proto, match.Wish{Contract: contractOf(name)})}
+	m := &connMethod{name: name, contract: contractOf(name), any: v.Route(c.service, name, message.Proto, match.Wish{})}
+	m.exact = v.Route(c.service, name, message.Proto, match.Wish{Contract: m.contract})
 	kept, _ := c.methods.LoadOrStore(full, m)
 	return kept.(*connMethod)
 }
@@ -138,7 +156,12 @@ func (c *conn) call(ctx context.Context, method string, args, reply any, opts []
 		o.free()
 		return asStatus(errs.New(errs.InvalidArgument, "%T is no protobuf message", reply).In("sdk", "call "+m.name))
 	}
-	answer, err := c.s.unary(ctx, v, m.route, o, c.service, m.name, args)
+	r, err := m.route(v, c.service, &o.set)
+	if err != nil {
+		o.free()
+		return asStatus(err)
+	}
+	answer, err := c.s.unary(ctx, v, r, o, c.service, m.name, args)
 	if err != nil {
 		return asStatus(err)
 	}
@@ -188,7 +211,13 @@ func (c *conn) newStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		return c.plainStream(ctx, desc, method, o, opts)
 	}
 	o.ContentType = message.Proto
-	return &clientStream{c: c, v: v, ctx: ctx, o: o, m: c.method(v, method), opts: opts}, nil
+	m := c.method(v, method)
+	r, err := m.route(v, c.service, &o.set)
+	if err != nil {
+		o.free()
+		return nil, asStatus(err)
+	}
+	return &clientStream{c: c, v: v, ctx: ctx, o: o, m: m, r: r, opts: opts}, nil
 }
 
 // plainStream opens a method that streams from the client, as plain gRPC on the direct

@@ -2,11 +2,10 @@ package telford
 
 import (
 	"context"
-	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/google/jsonschema-go/jsonschema"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -146,24 +145,10 @@ func describe[Req, Resp any](s *Service, name string, isNil bool, kind catalog.K
 		return nil, errs.New(errs.InvalidArgument, "%T and %T: a method takes and answers with protobuf messages, or with neither", new(Req), new(Resp)).In("sdk", "handle "+name)
 	default:
 		m.ContentTypes = []string{"json"}
-		m.InputSchema, m.OutputSchema = schemaOf[Req](), schemaOf[Resp]()
+		m.InputSchema, m.OutputSchema = schemaOf(reflect.TypeFor[Req]()), schemaOf(reflect.TypeFor[Resp]())
 		m.Contract = contract.Schema(m.InputSchema, m.OutputSchema)
 	}
 	return m, nil
-}
-
-// schemaOf is the JSON Schema of T, "" for types that have none, such as functions and
-// types that contain themselves.
-func schemaOf[T any]() string {
-	schema, err := jsonschema.For[T](nil)
-	if err != nil {
-		return ""
-	}
-	b, err := json.Marshal(schema)
-	if err != nil {
-		return ""
-	}
-	return string(b)
 }
 
 func methodName(name string) bool {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"reflect"
 
 	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/invoke"
-	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 )
 
@@ -36,7 +36,13 @@ func Stream[Chunk any](ctx context.Context, s *Service, service, method string, 
 		} else {
 			o.ContentType = codec.Natural(new(Chunk))
 		}
-		st, err := s.openStream(ctx, v, v.Route(service, method, o.ContentType, match.Wish{}), o, service, method, req)
+		r, err := s.typedRoute(v, o, service, method, reflect.TypeOf(req), reflect.TypeFor[Chunk]())
+		if err != nil {
+			o.free()
+			yield(nil, err)
+			return
+		}
+		st, err := s.openStream(ctx, v, r, o, service, method, req)
 		if err != nil {
 			yield(nil, err)
 			return

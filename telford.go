@@ -49,6 +49,7 @@ type Service struct {
 	callDefaults, streamDefaults callSettings
 	// invoker makes outbound calls; nil unless the service runs.
 	invoker      atomic.Pointer[invoke.Invoker]
+	typed        sync.Map // typedCall to *invoke.Route
 	warnLoopback sync.Once
 	closing      sync.WaitGroup // what fencing closes
 
