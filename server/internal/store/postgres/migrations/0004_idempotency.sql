@@ -1,5 +1,6 @@
 -- Calls with an idempotency key. state: 0 running, 1 answered, 2 answered and too large to
--- be kept, 3 open.
+-- be kept, 3 open (it may have run), 4 released (nobody began it). fence is another with
+-- every claim. author is the process that made the claim.
 CREATE TABLE idempotency (
     namespace    text COLLATE "C" NOT NULL,
     caller       text COLLATE "C" NOT NULL,
@@ -11,6 +12,7 @@ CREATE TABLE idempotency (
     trace        text COLLATE "C" NOT NULL,
     body_hash    bytea NOT NULL,
     state        bigint NOT NULL,
+    once         boolean NOT NULL,
     fence        bigint NOT NULL,
     instance     text COLLATE "C" NOT NULL,
     attempt      bigint NOT NULL,
@@ -18,6 +20,8 @@ CREATE TABLE idempotency (
     deadline     bigint NOT NULL,
     answered_at  bigint NOT NULL,
     expires_at   bigint NOT NULL,
+    code         text COLLATE "C" NOT NULL,
+    answer_bytes bigint NOT NULL,
     answer       bytea NOT NULL,
     revision     bigint NOT NULL,
     updated_at   bigint NOT NULL,
@@ -26,5 +30,12 @@ CREATE TABLE idempotency (
 );
 
 CREATE INDEX idempotency_expires_at ON idempotency (expires_at);
-CREATE INDEX idempotency_key ON idempotency (namespace, key);
-CREATE INDEX idempotency_business_key ON idempotency (namespace, business_key) WHERE business_key <> '';
+CREATE INDEX idempotency_key ON idempotency (key);
+CREATE INDEX idempotency_business_key ON idempotency (business_key) WHERE business_key <> '';
+
+-- Processes that run calls with a key, and until when they are alive for sure. Those that
+-- have a store for themselves are not among them.
+CREATE TABLE idempotency_owners (
+    id           text COLLATE "C" NOT NULL PRIMARY KEY,
+    alive_until  bigint NOT NULL
+);
