@@ -51,7 +51,7 @@ func (s *Service) AddService(desc *grpc.ServiceDesc, impl any) error {
 	}
 	for _, m := range methods {
 		m.Kind = catalog.Unary
-		if m.Stream != nil {
+		if m.Unary == nil {
 			m.Kind = catalog.ServerStream
 		}
 		m.ContentTypes = []string{"proto", "json"}
@@ -62,6 +62,9 @@ func (s *Service) AddService(desc *grpc.ServiceDesc, impl any) error {
 		}
 		m.InputMessage, m.OutputMessage = string(d.Input().FullName()), string(d.Output().FullName())
 		m.Contract = contract.Proto(d.Input(), d.Output())
+		if t, err := protoregistry.GlobalTypes.FindMessageByName(d.Input().FullName()); err == nil {
+			m.Input = t
+		}
 	}
 	if err := s.add(desc.ServiceName, methods...); err != nil {
 		return err
@@ -142,49 +145,68 @@ func (s *Service) addDescriptors(files ...protoreflect.FileDescriptor) {
 // newGRPCServer is the server of plain gRPC callers that dial this instance. It serves
 // registered services only, with the same checks and the same interceptors.
 func (s *Service) newGRPCServer() *grpc.Server {
-	unary := append([]grpc.UnaryServerInterceptor{
-		func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
-			caller := plainCaller(ctx)
-			leave, refused := s.table.Enter(ctx, caller)
-			if refused != nil {
-				return nil, errpb.ToGRPC(refused).Err()
-			}
-			defer leave()
-			c := s.table.Plain(ctx, caller, info.FullMethod)
-			defer func() { c.End(err) }()
-			defer s.table.Recover(ctx, &err)
-			out, err = next(c, req) //nolint:contextcheck // it derives from the stream's
-			return out, plainError(err)
-		},
-	}, s.chain.Unary...)
-	stream := append([]grpc.StreamServerInterceptor{
-		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-			caller := plainCaller(ss.Context())
-			leave, refused := s.table.Enter(ss.Context(), caller)
-			if refused != nil {
-				return errpb.ToGRPC(refused).Err()
-			}
-			defer leave()
-			c := s.table.Plain(ss.Context(), caller, info.FullMethod)
-			defer func() { c.End(err) }()
-			defer s.table.Recover(ss.Context(), &err)
-			return plainError(next(srv, &plainStream{ss, c}))
-		},
-	}, s.chain.Stream...)
+	unary := append([]grpc.UnaryServerInterceptor{s.plainUnary}, s.chain.Unary...)
+	stream := append([]grpc.StreamServerInterceptor{s.plainStreaming}, s.chain.Stream...)
 	return grpc.NewServer(
 		grpc.Creds(direct.Credentials()), grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...),
 		grpc.MaxRecvMsgSize(message.MaxPayload), grpc.MaxSendMsgSize(message.MaxPayload), grpc.WaitForHandlers(true),
 	)
 }
 
+func (s *Service) plainUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
+	c := s.table.Plain(ctx, plainCaller(ctx), info.FullMethod)
+	if refused := c.Enter(req, false); refused != nil {
+		return nil, errpb.ToGRPC(refused).Err()
+	}
+	defer func() { err = plainError(c.Leave(err)) }()
+	defer s.table.Recover(ctx, &err)
+	return next(c, req) //nolint:contextcheck // it derives from the stream's
+}
+
+func (s *Service) plainStreaming(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	c := s.table.Plain(ss.Context(), plainCaller(ss.Context()), info.FullMethod)
+	in := &plainStream{ServerStream: ss, ctx: c}
+	var req any
+	if c.NeedsRequest() && !info.IsClientStream {
+		if in.first = c.NewRequest(); in.first != nil {
+			if err := ss.RecvMsg(in.first); err != nil {
+				return err
+			}
+			req = in.first
+		}
+	}
+	if refused := c.Enter(req, true); refused != nil {
+		return errpb.ToGRPC(refused).Err()
+	}
+	defer func() { err = plainError(c.Leave(err)) }()
+	defer s.table.Recover(ss.Context(), &err)
+	return next(srv, in)
+}
+
 // plainStream is a plain gRPC stream with the context of a Telford call.
 type plainStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx   context.Context
+	first proto.Message // received already, for the handler to receive first
 }
 
 // Context implements grpc.ServerStream.
 func (p *plainStream) Context() context.Context { return p.ctx }
+
+// RecvMsg implements grpc.ServerStream.
+func (p *plainStream) RecvMsg(m any) error {
+	first := p.first
+	if p.first = nil; first == nil {
+		return p.ServerStream.RecvMsg(m)
+	}
+	to, ok := m.(proto.Message)
+	if !ok || to.ProtoReflect().Descriptor() != first.ProtoReflect().Descriptor() {
+		return errs.New(errs.Internal, "the handler receives a %T, the method takes a %s", m, first.ProtoReflect().Descriptor().FullName())
+	}
+	proto.Reset(to)
+	proto.Merge(to, first)
+	return nil
+}
 
 // plainCaller is the caller of a plain gRPC call, by its certificate.
 func plainCaller(ctx context.Context) message.Caller {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel/codes"
@@ -259,26 +258,3 @@ func (t *transport) Method() string                  { return t.m.Full }
 func (t *transport) SetHeader(md metadata.MD) error  { return (*Context)(t).setHeader(md) }
 func (t *transport) SendHeader(md metadata.MD) error { return (*Context)(t).sendHeader(md) }
 func (t *transport) SetTrailer(md metadata.MD) error { return (*Context)(t).setTrailer(md) }
-
-// Plain returns the context of a call that came as plain gRPC: what gRPC keeps in ctx
-// stays as it is, and what Telford knows of the call is added.
-func (t *Table) Plain(ctx context.Context, caller message.Caller, full string) *Context {
-	c := &Context{Context: ctx, m: &Method{Full: full}, plain: true}
-	c.m.Name = strings.TrimPrefix(full, "/")
-	if md, ok := metadata.FromIncomingContext(ctx); ok {
-		grpcmeta.Read(md, &c.call)
-	}
-	c.call.Caller, c.call.Method, c.call.Service = caller, c.m.Name, t.opt.Service
-	if t.opt.Tracer != nil {
-		parent := trace.ContextWithRemoteSpanContext(ctx, SpanContext(&c.call.Trace))
-		c.Context, c.span = t.opt.Tracer.Start(parent, t.opt.Service+"/"+c.m.Name, trace.WithSpanKind(trace.SpanKindServer))
-	}
-	return c
-}
-
-// End ends what belongs to a Plain context.
-func (c *Context) End(err error) {
-	if c.span != nil {
-		endSpan(c.span, err)
-	}
-}

@@ -78,8 +78,8 @@ func CheckService(desc *grpc.ServiceDesc, impl any) error {
 	return nil
 }
 
-// ServiceMethods returns the methods of desc that can travel on links: unary ones and
-// those that stream only their answer.
+// ServiceMethods returns the methods of desc. Unary ones and those that stream only their
+// answer can travel on links; the others have neither Unary nor Stream.
 func ServiceMethods(desc *grpc.ServiceDesc, impl any, chain Interceptors) []*Method {
 	var out []*Method
 	unary, stream := chain.ChainUnary(), chain.ChainStream()
@@ -92,11 +92,12 @@ func ServiceMethods(desc *grpc.ServiceDesc, impl any, chain Interceptors) []*Met
 	}
 	for i := range desc.Streams {
 		d := &desc.Streams[i]
-		if d.ClientStreams {
-			continue
-		}
 		m := &Method{Full: "/" + desc.ServiceName + "/" + d.StreamName}
 		m.Name = m.Full[1:]
+		if d.ClientStreams {
+			out = append(out, m)
+			continue
+		}
 		info := &grpc.StreamServerInfo{FullMethod: m.Full, IsServerStream: true}
 		m.Stream = func(c *Context) error {
 			ss := &ServerStream{c: c}

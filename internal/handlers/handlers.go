@@ -15,51 +15,77 @@ import (
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/limit"
 	"telford.dev/telford/internal/message"
 )
 
-// Method is one entry of the table. Exactly one of Unary and Stream is set.
+// Method is one entry of the table. Exactly one of Unary and Stream is set, none in one
+// that only plain gRPC can carry.
 type Method struct {
 	catalog.Method
 	// Full is the name in the form of gRPC, with a leading slash.
 	Full   string
 	Unary  func(c *Context) (any, error)
 	Stream func(c *Context) error
+	// Input is the type of the request where that is a protobuf message.
+	Input protoreflect.MessageType
+	// Key gives the key of limits that are counted by a function; req is the request
+	// where it has been decoded already, else nil.
+	Key func(c *Context, req any) string
+
+	limits *limit.Set
 }
 
 // Options configure a Table.
 type Options struct {
 	// Service is the name of the own service; calls for another are refused.
 	Service string
-	// MaxRunning and MaxWaiting bound inbound calls over all connections.
+	// MaxRunning and MaxWaiting bound inbound unary calls over all connections.
 	MaxRunning, MaxWaiting int
+	// MaxStreams and MaxStreamsWaiting bound inbound streams; 0 means what is for calls.
+	MaxStreams, MaxStreamsWaiting int
 	// Refuse, when set, looks at the caller before anything runs.
 	Refuse func(message.Caller) *errs.Error
-	// Allow, when set, is asked whether the caller may call the method.
-	Allow func(caller *message.Caller, m *catalog.Method) *errs.Error
+	// Allow, when set, is asked whether the caller may call the method. relayed: the call
+	// came through the runtime, which says who the caller is and has asked the same.
+	Allow func(caller *message.Caller, m *catalog.Method, relayed bool) *errs.Error
 	// Tracer, when set, makes a span for each call.
 	Tracer trace.Tracer
-	Log    *slog.Logger
+	// Clock times the limits; nil means the clock of the machine.
+	Clock clock.Clock
+	Log   *slog.Logger
 }
 
 // Table holds the methods of one instance. It is safe for concurrent use.
 type Table struct {
-	opt   Options
-	admit *admission
+	opt            Options
+	calls, streams *limit.Gate
+	instance       *limit.Set // what bounds the instance beside the two gates
+	drained        chan struct{}
 
 	mu       sync.Mutex
 	building map[string]*Method
+	rules    map[string][]catalog.Limit // laid down by operators, by method
 	frozen   atomic.Pointer[map[string]*Method]
 	draining atomic.Bool
 }
 
 // New returns an empty table.
 func New(opt Options) *Table {
-	return &Table{opt: opt, admit: newAdmission(opt.MaxRunning, opt.MaxWaiting), building: make(map[string]*Method)}
+	if opt.MaxStreams == 0 {
+		opt.MaxStreams, opt.MaxStreamsWaiting = opt.MaxRunning, opt.MaxWaiting
+	}
+	t := &Table{opt: opt, drained: make(chan struct{}), building: make(map[string]*Method)}
+	t.calls = limit.NewGate(opt.MaxRunning, opt.MaxWaiting, t.limitOptions())
+	t.streams = limit.NewGate(opt.MaxStreams, opt.MaxStreamsWaiting, t.limitOptions())
+	t.instance = limit.NewSet(t.limitOptions())
+	return t
 }
 
 // Add adds a method. A name that is taken is refused with already_exists, any method
@@ -76,8 +102,31 @@ func (t *Table) Add(methods ...*Method) error {
 		}
 	}
 	for _, m := range methods {
+		m.limits = limit.NewSet(t.limitOptions())
 		t.building[m.Name] = m
+		t.relimit(m)
 	}
+	return nil
+}
+
+// Update changes a method before Freeze. f may return what is wrong; nothing changes then.
+// A name that is not there is refused with method_not_found.
+func (t *Table) Update(name string, f func(m *Method) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.frozen.Load() != nil {
+		return errs.New(errs.FailedPrecondition, "methods are configured before Start")
+	}
+	m := t.building[name]
+	if m == nil {
+		return errs.New(errs.MethodNotFound, "no handler for %q is registered; register it first", name)
+	}
+	next := *m
+	if err := f(&next); err != nil {
+		return err
+	}
+	*m = next
+	t.relimit(m)
 	return nil
 }
 
@@ -97,20 +146,32 @@ func (t *Table) Methods() []catalog.Method {
 	defer t.mu.Unlock()
 	out := make([]catalog.Method, 0, len(t.building))
 	for _, m := range t.building {
-		out = append(out, m.Method)
+		if m.Unary != nil || m.Stream != nil {
+			out = append(out, m.Method)
+		}
 	}
 	slices.SortFunc(out, func(a, b catalog.Method) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
-// Drain refuses every call from now on, with proof that it was not begun.
-func (t *Table) Drain() { t.draining.Store(true) }
+// Drain refuses every call from now on, also those that wait for their turn, with proof
+// that it was not begun.
+func (t *Table) Drain() {
+	if !t.draining.Swap(true) {
+		close(t.drained)
+	}
+}
 
 // Idle waits until no handler runs.
-func (t *Table) Idle(ctx context.Context) error { return t.admit.idle(ctx) }
+func (t *Table) Idle(ctx context.Context) error {
+	if err := t.calls.Idle(ctx); err != nil {
+		return err
+	}
+	return t.streams.Idle(ctx)
+}
 
 // Running is the number of handlers that run now.
-func (t *Table) Running() int { return int(t.admit.running.Load()) }
+func (t *Table) Running() int { return t.calls.Running() + t.streams.Running() }
 
 // For returns the handler of one connection.
 func (t *Table) For(conn *Conn) message.Handler { return &bound{t, conn} }
@@ -122,13 +183,15 @@ type bound struct {
 
 // HandleCall implements message.Handler.
 func (b *bound) HandleCall(ctx context.Context, call *message.Call) *message.Reply {
-	m, err := b.t.enter(ctx, b.conn, call, false)
+	var in admitted
+	m, err := b.t.enter(ctx, b.conn, call, false, &in)
 	if err != nil {
 		return &message.Reply{Err: err}
 	}
-	defer b.t.admit.release()
-	c := newContext(ctx, b.t, b.conn, m, call)
+	defer in.leave()
+	c := newContext(in.within(ctx, m), b.t, b.conn, m, call)
 	out, herr := b.t.runUnary(c, m)
+	herr = in.overtime(c, herr)
 	reply := c.reply()
 	if herr != nil {
 		reply.Err = Failure(herr)
@@ -151,14 +214,15 @@ func (b *bound) HandleCall(ctx context.Context, call *message.Call) *message.Rep
 
 // HandleStream implements message.Handler.
 func (b *bound) HandleStream(ctx context.Context, call *message.Call, out message.Sender) *message.Reply {
-	m, err := b.t.enter(ctx, b.conn, call, true)
+	var in admitted
+	m, err := b.t.enter(ctx, b.conn, call, true, &in)
 	if err != nil {
 		return &message.Reply{Err: err}
 	}
-	defer b.t.admit.release()
-	c := newContext(ctx, b.t, b.conn, m, call)
+	defer in.leave()
+	c := newContext(in.within(ctx, m), b.t, b.conn, m, call)
 	c.out = out
-	herr := b.t.runStream(c, m)
+	herr := in.overtime(c, b.t.runStream(c, m))
 	if herr == nil {
 		herr = c.flushHeaders()
 	} else {
@@ -174,7 +238,7 @@ func (b *bound) HandleStream(ctx context.Context, call *message.Call, out messag
 
 // enter finds the method of a call and lets the call in. Refusals that another
 // instance might not repeat carry the proof that nothing was begun.
-func (t *Table) enter(ctx context.Context, conn *Conn, call *message.Call, stream bool) (*Method, *errs.Error) {
+func (t *Table) enter(ctx context.Context, conn *Conn, call *message.Call, stream bool, in *admitted) (*Method, *errs.Error) {
 	table := t.frozen.Load()
 	if table == nil {
 		return nil, t.refuse(call, errs.New(errs.Unavailable, "service %s is still starting", t.opt.Service))
@@ -194,7 +258,7 @@ func (t *Table) enter(ctx context.Context, conn *Conn, call *message.Call, strea
 		return nil, t.refuse(call, errs.New(errs.ServiceNotFound, "this is an instance of %s, not of %s", t.opt.Service, call.Service))
 	}
 	m := (*table)[call.Method]
-	if m == nil {
+	if m == nil || m.Unary == nil && m.Stream == nil {
 		return nil, t.refuse(call, errs.New(errs.MethodNotFound, "service %s has no method %q", t.opt.Service, call.Method))
 	}
 	switch {
@@ -204,18 +268,16 @@ func (t *Table) enter(ctx context.Context, conn *Conn, call *message.Call, strea
 		return nil, t.refuse(call, errs.New(errs.FailedPrecondition, "%s of %s is a streaming method; stream it, do not call it", m.Name, t.opt.Service))
 	}
 	if t.opt.Allow != nil {
-		if err := t.opt.Allow(&call.Caller, &m.Method); err != nil {
+		if err := t.opt.Allow(&call.Caller, &m.Method, !conn.Known); err != nil {
 			return nil, t.refuse(call, err)
 		}
 	}
-	if err := t.admit.acquire(ctx); err != nil {
-		return nil, t.refuse(call, err)
+	var f limit.Facts
+	if m.limits.Binds() || t.instance.Binds() {
+		f = t.facts(ctx, conn, m, call)
 	}
-	// Whoever waits for the end of all calls has set draining first, and counts this
-	// one only if it got in before.
-	if t.draining.Load() {
-		t.admit.release()
-		return nil, t.refuse(call, t.drainError())
+	if err := t.admit(ctx, m, &f, stream, in); err != nil {
+		return nil, t.refuse(call, err)
 	}
 	return m, nil
 }
@@ -259,31 +321,6 @@ func (t *Table) panicked(c *Context, m *Method, p any) error {
 	t.opt.Log.Error("a handler panicked", "method", m.Name, "request_id", c.call.RequestID,
 		"caller", c.call.Caller.Service, "panic", p, "stack", string(debug.Stack()))
 	return errs.New(errs.Internal, "the handler of %s panicked; its log has the stack, under request id %s", m.Name, c.call.RequestID).In("sdk", "serve "+m.Name)
-}
-
-// Enter lets a call in that reaches its handler by another way than this table, with
-// the same checks; leave is called at its end.
-func (t *Table) Enter(ctx context.Context, caller message.Caller) (leave func(), refused *errs.Error) {
-	none := &message.Call{}
-	switch {
-	case t.frozen.Load() == nil:
-		return nil, t.refuse(none, errs.New(errs.Unavailable, "service %s is still starting", t.opt.Service))
-	case t.draining.Load():
-		return nil, t.refuse(none, t.drainError())
-	}
-	if t.opt.Refuse != nil {
-		if err := t.opt.Refuse(caller); err != nil {
-			return nil, t.refuse(none, err)
-		}
-	}
-	if err := t.admit.acquire(ctx); err != nil {
-		return nil, t.refuse(none, err)
-	}
-	if t.draining.Load() {
-		t.admit.release()
-		return nil, t.refuse(none, t.drainError())
-	}
-	return t.admit.release, nil
 }
 
 // Recover turns, when it is deferred, a panic of a handler into the failure of its one call.

@@ -88,7 +88,7 @@ func TestAdmission(t *testing.T) {
 	wg.Go(func() { gaveUp <- call(ctx, tab, "wait") })
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for tab.admit.waiting.Load() == 0 {
+	for tab.calls.Waiting() == 0 {
 		<-tick.C // there is no signal for a call that begins to wait
 	}
 	if r := call(t.Context(), tab, "wait"); r.Err == nil || r.Err.Code != errs.ResourceExhausted || !r.Err.NotStarted {
@@ -130,37 +130,6 @@ func TestIdleWaitsForTheLast(t *testing.T) {
 		t.Error(err)
 	}
 	wg.Wait()
-}
-
-func TestAdmissionUnderLoad(t *testing.T) {
-	t.Parallel()
-	a := newAdmission(4, 1000)
-	var mu sync.Mutex
-	running, most, done := 0, 0, 0
-	var wg sync.WaitGroup
-	for range 200 {
-		wg.Go(func() {
-			for range 20 {
-				if err := a.acquire(context.Background()); err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				running++
-				most = max(most, running)
-				mu.Unlock()
-				mu.Lock()
-				running--
-				done++
-				mu.Unlock()
-				a.release()
-			}
-		})
-	}
-	wg.Wait()
-	if most > 4 || done != 4000 || a.running.Load() != 0 || a.waiting.Load() != 0 {
-		t.Errorf("%d at once, %d done, %d run, %d wait", most, done, a.running.Load(), a.waiting.Load())
-	}
 }
 
 func TestFailure(t *testing.T) {

@@ -85,6 +85,15 @@ func (s *Set) Limits() []catalog.Limit {
 // Binds reports whether there is any limit.
 func (s *Set) Binds() bool { return s.active.Load() != nil }
 
+// ReadsRequest reports whether a limit is counted by what the request says.
+func (s *Set) ReadsRequest() bool {
+	active := s.active.Load()
+	if active == nil {
+		return false
+	}
+	return slices.ContainsFunc(*active, func(m *Limiter) bool { return m.source.kind == fieldKey || m.source.kind == funcKey })
+}
+
 // Enter lets a call in through all limits, and leaves in held what its end gives back.
 func (s *Set) Enter(ctx context.Context, f *Facts, held *Held) *Refusal {
 	active := s.active.Load()
