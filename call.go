@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -27,8 +28,8 @@ import (
 // name, or its last segment where that is unique.
 //
 // The call has 30 s unless its context or Timeout says otherwise, is tried up to three
-// times as long as it is proved that no handler has begun, and goes directly to an
-// instance where that is possible. Errors are *Error, *AccessDeniedError or *StateError;
+// times as long as it is proved that no handler has begun and the retry budget of the
+// service lasts, and goes directly to an instance where that is possible. Errors are *Error, *AccessDeniedError or *StateError;
 // the failure of a handler comes with the code and message that it chose.
 func Call[Resp any](ctx context.Context, s *Service, service, method string, req any, opts ...CallOption) (*Resp, error) {
 	v, err := s.running("call " + service)
@@ -74,6 +75,8 @@ type outbound struct {
 	set  callSettings
 	buf  *codec.Buffer
 	span trace.Span
+	// ruled is the time that the operators' rules give the call; 0: they do not say.
+	ruled time.Duration
 }
 
 var outbounds = sync.Pool{New: func() any { return new(outbound) }}
@@ -97,6 +100,7 @@ func (o *outbound) free() {
 // unary encodes req, makes the call and returns the reply of a handler that succeeded.
 // It gives o back.
 func (s *Service) unary(ctx context.Context, v *invoke.Invoker, r *invoke.Route, o *outbound, service, method string, req any) (*message.Reply, error) {
+	o.ruled = v.Timeout(r)
 	ctx, err := s.prepare(ctx, o, service, method, true)
 	if err != nil {
 		o.free()
@@ -181,9 +185,13 @@ func (s *Service) prepare(ctx context.Context, o *outbound, service, method stri
 		o.RequestID = newRequestID()
 	}
 	limit, limited := ctx.Deadline()
+	timeout := set.timeout
+	if timeout == 0 {
+		timeout = o.ruled
+	}
 	switch {
-	case set.timeout > 0:
-		o.Deadline = s.opt.clock.Now().Add(set.timeout)
+	case timeout > 0:
+		o.Deadline = s.opt.clock.Now().Add(timeout)
 		if limited && limit.Before(o.Deadline) {
 			o.Deadline = limit
 		}
@@ -205,6 +213,8 @@ func (s *Service) prepare(ctx context.Context, o *outbound, service, method stri
 		}
 	}
 	if in, ok := handlers.From(ctx); ok {
+		// Work that somebody up the chain tries again does not try again itself.
+		o.Attempt = in.Call().Attempt
 		c, err := chain.Enter(in.Call(), s.name, in.Method().Name)
 		if err != nil {
 			return ctx, err

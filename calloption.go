@@ -129,8 +129,10 @@ func Transport(mode TransportMode) RPCOption {
 }
 
 // MaxAttempts counts the tries of a call, the first too; the default is 3, and 1 turns
-// retries off. Only a failure with the proof that no handler began is tried again.
-// Streams are never retried.
+// retries off. Only a failure with the proof that no handler began is tried again, or,
+// with an idempotency key, one of which that is unknown. Streams are never retried, nor
+// are calls of a handler whose own call is another attempt already. All further tries of
+// a service's calls come out of its RetryBudget.
 func MaxAttempts(n int) CallOption {
 	return unaryOption{apply: func(o *callSettings) {
 		if n < 1 || n > 100 {

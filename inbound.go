@@ -29,7 +29,9 @@ type Inbound struct {
 	// RequestID names the logical call over all its attempts and hops.
 	RequestID string
 	Caller    Caller
-	// Attempt is 0 for the first try of the caller.
+	// Attempt is 0 as long as nobody tries again: neither the caller nor anybody further
+	// up the chain. Calls made by the handler of another attempt are not retried
+	// themselves, so that attempts do not multiply from hop to hop.
 	Attempt int
 	// Deadline is zero when the call has none.
 	Deadline time.Time

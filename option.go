@@ -15,6 +15,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/internal/resilience"
 	"telford.dev/telford/internal/session"
 )
 
@@ -78,6 +79,8 @@ type options struct {
 	callerOnly    bool
 
 	defaults    []CallOption
+	retryShare  *float64
+	breaking    *resilience.Breaking
 	reconnect   session.Backoff
 	maxInFlight int
 	maxRunning  int

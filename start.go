@@ -91,6 +91,7 @@ func (s *Service) begin(ctx context.Context) error {
 func (s *Service) serveCalls(proxy invoke.Runtime) {
 	s.invoker.Store(invoke.New(invoke.Options{
 		View: s.view, Pool: s.pool, Proxy: proxy, Locality: s.opt.locality, Clock: s.opt.clock,
+		RetryShare: s.opt.retryShare,
 		Want: func(service string) {
 			if s.view.Want(service) {
 				s.rewatch()

@@ -122,7 +122,9 @@ func New(name string, opts ...Option) (*Service, error) {
 	})
 	s.grpcServer = s.newGRPCServer()
 	s.events = newNotifier(s.log)
-	s.pool = direct.NewPool(direct.PoolOptions{Trust: s.trust, Clock: o.clock, Log: s.log})
+	s.pool = direct.NewPool(direct.PoolOptions{
+		Trust: s.trust, Clock: o.clock, Log: s.log, Breaking: o.breaking, OnFailing: s.reportFailing,
+	})
 	for _, opt := range o.defaults {
 		opt.applyCall(&s.callDefaults)
 		if both, ok := opt.(StreamOption); ok {
