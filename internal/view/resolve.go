@@ -25,9 +25,10 @@ type Resolution struct {
 // Resolve finds the instances of a service that a call may go to directly, all of one
 // contract. A bare last segment names a method when it is unique. The rules are those of
 // the runtime: realm, version or compatible version, contract. The error of a caller whose
-// contract nobody speaks has the reason contract.
+// contract nobody speaks has the reason contract; a method that policy forbids to call
+// gives its denial.
 func (s *Snapshot) Resolve(service, method string, ct message.ContentType, target message.Target) (Resolution, error) {
-	all := s.Services[service]
+	all := s.all[service]
 	if len(all) == 0 {
 		return Resolution{}, errs.New(errs.NoInstance, "no instance of %s is known", service).Unstarted().With("service", service)
 	}
@@ -36,6 +37,9 @@ func (s *Snapshot) Resolve(service, method string, ct message.ContentType, targe
 		return Resolution{}, err
 	}
 	r := Resolution{Method: name, Kind: kind}
+	if d := s.policy.Verdict(s.self, service, name); !d.Allowed {
+		return r, d.Err(s.self, service, name)
+	}
 	var having []candidate
 	for _, i := range all {
 		m := lookup(i, name)

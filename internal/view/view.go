@@ -1,6 +1,7 @@
 // Package view owns what a process knows of the services it uses: the instances that
 // its watch has told it of, kept when the runtime is away, and who among them may be
-// asked to run a method. It starts no goroutines and does no I/O.
+// asked to run a method. What policy forbids it to call it does not show. It starts no
+// goroutines and does no I/O.
 package view
 
 import (
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/policy"
 )
 
 // View is the current knowledge. Reading takes no lock. It is safe for concurrent use.
@@ -22,14 +24,22 @@ type View struct {
 	asked    []string      // the services of the request that is under way
 	answered []string      // the services that the last answered request named
 	changed  chan struct{} // closed at the next change
+	self     string
+	policy   *policy.Index
+	shown    map[string]shown // by id, what of an instance is shown
 }
 
 // Snapshot is one immutable state.
 type Snapshot struct {
 	Revision catalog.Revision
-	// Services maps names to instances, ordered by id.
+	// Services maps names to instances, ordered by id, with the methods that may be
+	// called. An instance that has methods, none of which may be, is not among them.
 	Services map[string][]*catalog.Instance
-	byID     map[string]*catalog.Instance
+	// all is Services with everything in it.
+	all    map[string][]*catalog.Instance
+	byID   map[string]*catalog.Instance
+	self   string
+	policy *policy.Index
 }
 
 // New returns a view that knows nothing yet.
@@ -75,7 +85,7 @@ func (v *View) Asked() (services []string, answered bool) {
 // Covers reports whether the runtime has answered for a service since it was first
 // wanted, or an instance of it is known anyway.
 func (v *View) Covers(service string) bool {
-	if len(v.now.Load().Services[service]) > 0 {
+	if len(v.now.Load().all[service]) > 0 {
 		return true
 	}
 	v.mu.Lock()
@@ -123,13 +133,6 @@ func (v *View) Apply(u *catalog.Update) (gone []*catalog.Instance) {
 	for _, t := range u.Removals {
 		delete(byID, t.ID)
 	}
-	next := &Snapshot{Revision: u.Revision, byID: byID, Services: make(map[string][]*catalog.Instance)}
-	for _, i := range byID {
-		next.Services[i.Declaration.Service] = append(next.Services[i.Declaration.Service], i)
-	}
-	for _, list := range next.Services {
-		slices.SortFunc(list, func(a, b *catalog.Instance) int { return strings.Compare(a.ID, b.ID) })
-	}
 	for id, i := range old.byID {
 		if byID[id] == nil {
 			gone = append(gone, i)
@@ -138,8 +141,31 @@ func (v *View) Apply(u *catalog.Update) (gone []*catalog.Instance) {
 	if u.Snapshot {
 		v.answered = v.asked
 	}
+	v.publish(u.Revision, byID)
+	return gone
+}
+
+// SetPolicy puts a policy in force by which service self sees what it may call; nil
+// shows everything.
+func (v *View) SetPolicy(self string, index *policy.Index) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.self, v.policy, v.shown = self, index, nil
+	now := v.now.Load()
+	v.publish(now.Revision, now.byID)
+}
+
+// publish makes a new snapshot, with mu held.
+func (v *View) publish(revision catalog.Revision, byID map[string]*catalog.Instance) {
+	next := &Snapshot{Revision: revision, byID: byID, self: v.self, policy: v.policy, all: make(map[string][]*catalog.Instance)}
+	for _, i := range byID {
+		next.all[i.Declaration.Service] = append(next.all[i.Declaration.Service], i)
+	}
+	for _, list := range next.all {
+		slices.SortFunc(list, func(a, b *catalog.Instance) int { return strings.Compare(a.ID, b.ID) })
+	}
+	next.Services = v.visible(next.all)
 	v.now.Store(next)
 	close(v.changed)
 	v.changed = make(chan struct{})
-	return gone
 }
