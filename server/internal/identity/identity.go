@@ -223,7 +223,7 @@ func (a *Authority) Reload(ctx context.Context) error {
 		return storageError("read keys, revocations and namespaces", err)
 	}
 	a.keys.put(keys...)
-	a.names.put(names...)
+	a.names.replace(names)
 	a.revoked(revoked...)
 	a.sweep(a.clock.Now())
 	return nil

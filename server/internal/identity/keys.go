@@ -52,6 +52,9 @@ func (a *Authority) CreateKey(ctx context.Context, in CreateKey) (Key, string, e
 		k.Expires = now.Add(in.TTL).Truncate(time.Microsecond)
 	}
 	err = a.db.Write(ctx, func(t tx.Tx) error {
+		if err := a.HoldTx(t, k.Namespace); err != nil {
+			return err
+		}
 		if err := a.store.InsertKey(t, k); err != nil {
 			return err
 		}

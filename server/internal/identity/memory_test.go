@@ -162,6 +162,36 @@ func (m *memory) Namespaces(t tx.Tx) ([]*identity.Namespace, error) {
 	return rows, nil
 }
 
+func (m *memory) SetAccount(t tx.Tx, name string, account int64, _ time.Time, _ string) error {
+	row, ok := of(t).namespaces[name]
+	if !ok {
+		return fmt.Errorf("namespace %s: %w", name, tx.ErrNotFound)
+	}
+	for _, old := range of(t).namespaces {
+		if account != 0 && old.Account == account && old.Name != name {
+			return fmt.Errorf("account %d: %w", account, tx.ErrExists)
+		}
+	}
+	row.Account = account
+	of(t).namespaces[name] = row
+	return nil
+}
+
+func (m *memory) HoldNamespace(t tx.Tx, name string) error {
+	if _, ok := of(t).namespaces[name]; !ok {
+		return fmt.Errorf("namespace %s: %w", name, tx.ErrNotFound)
+	}
+	return nil
+}
+
+func (m *memory) DeleteNamespace(t tx.Tx, name string) error {
+	if err := m.HoldNamespace(t, name); err != nil {
+		return err
+	}
+	delete(of(t).namespaces, name)
+	return nil
+}
+
 func (m *memory) Meta(t tx.Tx, name string) ([]byte, error) {
 	value, ok := of(t).meta[name]
 	if !ok {

@@ -16,8 +16,9 @@ import (
 // namespaces has all tenants in memory. It changes only at the start and in
 // AfterCommit.
 type namespaces struct {
-	mu     sync.RWMutex
-	byName map[string]Namespace
+	mu      sync.RWMutex
+	byName  map[string]Namespace
+	tenants []Tenant // only ever added to
 }
 
 func newNamespaces() *namespaces { return &namespaces{byName: make(map[string]Namespace)} }
@@ -28,6 +29,21 @@ func (n *namespaces) put(rows ...*Namespace) {
 	for _, row := range rows {
 		n.byName[row.Name] = *row
 	}
+}
+
+func (n *namespaces) replace(rows []*Namespace) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.byName)
+	for _, row := range rows {
+		n.byName[row.Name] = *row
+	}
+}
+
+func (n *namespaces) remove(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.byName, name)
 }
 
 func (n *namespaces) get(name string) (Namespace, bool) {

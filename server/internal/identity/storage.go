@@ -38,6 +38,15 @@ type Storage interface {
 	InsertNamespace(t tx.Tx, n *Namespace) error
 	// Namespaces returns all namespaces ordered by name.
 	Namespaces(t tx.Tx) ([]*Namespace, error)
+	// SetAccount gives a namespace another account, 0 for none, in the name of author.
+	// tx.ErrNotFound: there is no such namespace. tx.ErrExists: the account is another's.
+	SetAccount(t tx.Tx, name string, account int64, updated time.Time, author string) error
+	// HoldNamespace keeps a namespace from being deleted until t ends. tx.ErrNotFound:
+	// there is none.
+	HoldNamespace(t tx.Tx, name string) error
+	// DeleteNamespace removes a namespace, waiting for those who hold it; what they have
+	// stored is seen by t from then on. tx.ErrNotFound: there is none.
+	DeleteNamespace(t tx.Tx, name string) error
 
 	// Meta returns the value of a name. tx.ErrNotFound: it has none.
 	Meta(t tx.Tx, name string) ([]byte, error)

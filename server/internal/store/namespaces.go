@@ -1,7 +1,9 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/store/engine"
@@ -35,4 +37,45 @@ func (s *Store) Namespaces(t tx.Tx) ([]*identity.Namespace, error) {
 		return nil, fmt.Errorf("list namespaces: %w", err)
 	}
 	return all, nil
+}
+
+// SetAccount implements identity.Storage.
+func (s *Store) SetAccount(t tx.Tx, name string, account int64, updated time.Time, author string) error {
+	n, err := exec(t, `UPDATE namespaces SET account = $1, updated_at = $2, author = $3, revision = revision + 1
+		WHERE name = $4 AND NOT EXISTS (SELECT 1 FROM namespaces WHERE account = $5 AND account <> 0 AND name <> $6)`,
+		account, engine.Micros(updated), author, name, account, name)
+	switch {
+	case errors.Is(err, tx.ErrExists):
+	case err != nil:
+		return fmt.Errorf("set the account of namespace %s: %w", name, err)
+	case n > 0:
+		return nil
+	default:
+		if err := s.HoldNamespace(t, name); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("account %d: %w", account, tx.ErrExists)
+}
+
+// HoldNamespace implements identity.Storage: the row stays locked until t ends.
+func (s *Store) HoldNamespace(t tx.Tx, name string) error {
+	n, err := exec(t, `UPDATE namespaces SET revision = revision WHERE name = $1`, name)
+	return found(n, err, "hold", name)
+}
+
+// DeleteNamespace implements identity.Storage.
+func (s *Store) DeleteNamespace(t tx.Tx, name string) error {
+	n, err := exec(t, `DELETE FROM namespaces WHERE name = $1`, name)
+	return found(n, err, "delete", name)
+}
+
+func found(n int64, err error, what, name string) error {
+	if err == nil && n == 0 {
+		err = tx.ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("%s namespace %s: %w", what, name, err)
+	}
+	return nil
 }

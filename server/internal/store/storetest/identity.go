@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,6 +143,72 @@ func testNamespaces(t *testing.T, open Open) {
 		equal(t, "namespaces", got, []*identity.Namespace{n("a", 0), n("b", 0), n("default", 1000)})
 		return err
 	})
+
+	account := func(name string, account int64) error {
+		return s.Write(t.Context(), func(t2 tx.Tx) error { return s.SetAccount(t2, name, account, day, "anna") })
+	}
+	hold := func(name string) error {
+		return s.Write(t.Context(), func(t2 tx.Tx) error { return s.HoldNamespace(t2, name) })
+	}
+	remove := func(name string) error {
+		return s.Write(t.Context(), func(t2 tx.Tx) error { return s.DeleteNamespace(t2, name) })
+	}
+	for _, err := range []error{account("a", 7), account("a", 7), account("default", 0), account("b", 1000), hold("a"), remove("a")} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	is(t, "the account of another", account("default", 1000), tx.ErrExists)
+	is(t, "the account of nothing", account("a", 8), tx.ErrNotFound)
+	is(t, "nothing held", hold("a"), tx.ErrNotFound)
+	is(t, "nothing removed", remove("a"), tx.ErrNotFound)
+	read(t, s, func(t2 tx.Tx) error {
+		got, err := s.Namespaces(t2)
+		equal(t, "namespaces", got, []*identity.Namespace{n("b", 1000), n("default", 0)})
+		return err
+	})
+	testHold(t, s)
+}
+
+// testHold: who holds a namespace and who deletes it do not miss each other. Either the
+// key that is added under the hold is seen by the deletion, or there is nothing to hold.
+func testHold(t *testing.T, s Store) {
+	taken := errors.New("it has a key")
+	for i := range 20 {
+		name := fmt.Sprintf("n%d", i)
+		write(t, s, func(t2 tx.Tx) error {
+			return s.InsertNamespace(t2, &identity.Namespace{Name: name, Created: day})
+		})
+		var held, removed error
+		var both sync.WaitGroup
+		both.Go(func() {
+			held = s.Write(t.Context(), func(t2 tx.Tx) error {
+				if err := s.HoldNamespace(t2, name); err != nil {
+					return err
+				}
+				return s.InsertKey(t2, key("key_"+name, func(k *identity.Key) { k.Namespace = name }))
+			})
+		})
+		both.Go(func() {
+			removed = s.Write(t.Context(), func(t2 tx.Tx) error {
+				if err := s.DeleteNamespace(t2, name); err != nil {
+					return err
+				}
+				keys, err := s.Keys(t2, identity.KeyFilter{Namespace: name})
+				if err == nil && len(keys) > 0 {
+					err = taken
+				}
+				return err
+			})
+		})
+		both.Wait()
+		switch {
+		case held == nil && errors.Is(removed, taken):
+		case errors.Is(held, tx.ErrNotFound) && removed == nil:
+		default:
+			t.Fatalf("held: %v, removed: %v; want one of both", held, removed)
+		}
+	}
 }
 
 func testMeta(t *testing.T, open Open) {

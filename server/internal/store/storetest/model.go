@@ -135,6 +135,36 @@ func (m *model) InsertNamespace(_ tx.Tx, n *identity.Namespace) error {
 
 func (m *model) Namespaces(tx.Tx) ([]*identity.Namespace, error) { return sorted(m.namespaces), nil }
 
+func (m *model) SetAccount(_ tx.Tx, name string, account int64, _ time.Time, _ string) error {
+	n, ok := m.namespaces[name]
+	if !ok {
+		return tx.ErrNotFound
+	}
+	for _, other := range m.namespaces {
+		if account != 0 && other.Account == account && other.Name != name {
+			return tx.ErrExists
+		}
+	}
+	n.Account = account
+	m.namespaces[name] = n
+	return nil
+}
+
+func (m *model) HoldNamespace(_ tx.Tx, name string) error {
+	if _, ok := m.namespaces[name]; !ok {
+		return tx.ErrNotFound
+	}
+	return nil
+}
+
+func (m *model) DeleteNamespace(_ tx.Tx, name string) error {
+	if _, ok := m.namespaces[name]; !ok {
+		return tx.ErrNotFound
+	}
+	delete(m.namespaces, name)
+	return nil
+}
+
 func (m *model) Meta(_ tx.Tx, name string) ([]byte, error) {
 	v, ok := m.meta[name]
 	if !ok {
