@@ -99,18 +99,6 @@ type targetOption struct {
 
 func rpc(f func(o *callSettings)) RPCOption { return rpcOption{apply: f} }
 
-// Timeout bounds the whole call with all its attempts, or the whole stream. A deadline
-// of the context that comes earlier still holds.
-func Timeout(d time.Duration) RPCOption {
-	return rpc(func(o *callSettings) {
-		if d <= 0 {
-			o.fail("Timeout: %v is not positive", d)
-			return
-		}
-		o.timeout = d
-	})
-}
-
 // Transport says which way the call goes. The default is what the operators' rules say
 // about the method, else Auto; a call that says it itself is not diverted by a rule.
 func Transport(mode TransportMode) RPCOption {

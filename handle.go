@@ -16,20 +16,6 @@ import (
 	"telford.dev/telford/internal/handlers"
 )
 
-// HandleOption describes a method in Handle and HandleStream.
-type HandleOption interface{ applyHandle(o *handleSettings) }
-
-type handleSettings struct{ description string }
-
-type handleOption func(o *handleSettings)
-
-func (f handleOption) applyHandle(o *handleSettings) { f(o) }
-
-// Description says, for people, what the method does.
-func Description(text string) HandleOption {
-	return handleOption(func(o *handleSettings) { o.description = text })
-}
-
 // Handle serves a unary method under a plain name, such as "charge". Req and Resp are
 // structs, which travel as JSON, or protobuf messages, which travel as protobuf and are
 // accepted as JSON too. The context ends at the caller's deadline, when the caller gives
@@ -123,15 +109,11 @@ func describe[Req, Resp any](s *Service, name string, isNil bool, kind catalog.K
 	case !methodName(name):
 		return nil, errs.New(errs.InvalidArgument, "%q cannot name a method; want 1 to 256 of letters, digits, '.', '_', '-' and '/'", name).In("sdk", "handle "+name)
 	}
-	var o handleSettings
-	for _, opt := range opts {
-		opt.applyHandle(&o)
-	}
 	m := &handlers.Method{Full: "/" + s.name + "/" + name}
 	if strings.Contains(name, "/") {
 		m.Full = "/" + name
 	}
-	m.Method = catalog.Method{Name: name, Kind: kind, Description: o.description}
+	m.Method = catalog.Method{Name: name, Kind: kind}
 	in, inProto := any(new(Req)).(proto.Message)
 	out, outProto := any(new(Resp)).(proto.Message)
 	switch {
@@ -140,6 +122,7 @@ func describe[Req, Resp any](s *Service, name string, isNil bool, kind catalog.K
 		inDesc, outDesc := in.ProtoReflect().Descriptor(), out.ProtoReflect().Descriptor()
 		m.InputMessage, m.OutputMessage = string(inDesc.FullName()), string(outDesc.FullName())
 		m.Contract = contract.Proto(inDesc, outDesc)
+		m.Input = in.ProtoReflect().Type()
 		s.addDescriptors(inDesc.ParentFile(), outDesc.ParentFile())
 	case inProto != outProto:
 		return nil, errs.New(errs.InvalidArgument, "%T and %T: a method takes and answers with protobuf messages, or with neither", new(Req), new(Resp)).In("sdk", "handle "+name)
@@ -147,6 +130,11 @@ func describe[Req, Resp any](s *Service, name string, isNil bool, kind catalog.K
 		m.ContentTypes = []string{"json"}
 		m.InputSchema, m.OutputSchema = schemaOf(reflect.TypeFor[Req]()), schemaOf(reflect.TypeFor[Resp]())
 		m.Contract = contract.Schema(m.InputSchema, m.OutputSchema)
+	}
+	var o handleSettings
+	o.read(opts)
+	if err := o.apply(m, reflect.TypeFor[Req]()); err != nil {
+		return nil, err
 	}
 	return m, nil
 }

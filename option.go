@@ -27,6 +27,8 @@ const (
 	DefaultTTL = 90 * time.Second
 	// DefaultInbound is how many inbound calls run at once, and how many more wait.
 	DefaultInbound = 256
+	// DefaultStreams is how many inbound streams run at once; DefaultInbound more wait.
+	DefaultStreams = 1024
 	// MinReconnect and MaxReconnect bound the delay before a new attempt to reach
 	// the runtime, unless Reconnect says otherwise.
 	MinReconnect = 100 * time.Millisecond
@@ -85,6 +87,8 @@ type options struct {
 	maxInFlight int
 	maxRunning  int
 	maxWaiting  int
+	maxStreams  int
+	maxLine     int // streams that wait
 	strict      bool
 	uses        []use
 	depends     []catalog.Dependency
@@ -103,6 +107,7 @@ func defaultOptions() options {
 	return options{
 		server: DefaultServer, realm: "global", weight: 1, ttl: DefaultTTL, maxInFlight: MaxPermits,
 		maxRunning: DefaultInbound, maxWaiting: DefaultInbound, clock: clock.Real(),
+		maxStreams: DefaultStreams, maxLine: DefaultInbound,
 		reconnect: session.Backoff{Min: MinReconnect, Max: MaxReconnect},
 	}
 }
@@ -340,17 +345,34 @@ func MaxInFlight(n int) Option {
 	})
 }
 
-// InboundLimit bounds the calls that run here at once over all connections, and those that
-// wait for one to end. A call beyond is refused with resource_exhausted, unbegun. The
-// defaults are DefaultInbound each.
+// InboundLimit bounds the unary calls that run here at once over all connections, 1 to
+// 1,000,000, and those that wait for one to end, 0 to 1,000,000. A call beyond is refused
+// with resource_exhausted, unbegun. The defaults are DefaultInbound each. Operators may
+// replace both while the service runs ("telford limits set SERVICE").
 func InboundLimit(running, waiting int) Option {
 	return serviceOption(func(o *options, bad *problems) {
-		if running < 1 || waiting < 0 {
-			bad.addf("InboundLimit: want running >= 1 and waiting >= 0, got %d and %d", running, waiting)
-			return
+		if inboundBounds("InboundLimit", running, waiting, bad) {
+			o.maxRunning, o.maxWaiting = running, waiting
 		}
-		o.maxRunning, o.maxWaiting = running, waiting
 	})
+}
+
+// InboundStreams is InboundLimit for streaming calls, which are counted for themselves
+// until they end. The defaults are DefaultStreams and DefaultInbound.
+func InboundStreams(running, waiting int) Option {
+	return serviceOption(func(o *options, bad *problems) {
+		if inboundBounds("InboundStreams", running, waiting, bad) {
+			o.maxStreams, o.maxLine = running, waiting
+		}
+	})
+}
+
+func inboundBounds(option string, running, waiting int, bad *problems) bool {
+	if running < 1 || running > catalog.MaxConcurrency || waiting < 0 || waiting > catalog.MaxQueue {
+		bad.addf("%s: want 1 to %d running and 0 to %d waiting, got %d and %d", option, catalog.MaxConcurrency, catalog.MaxQueue, running, waiting)
+		return false
+	}
+	return true
 }
 
 // StrictDeclarations refuses calls to what was not declared with Uses or Conn before

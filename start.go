@@ -130,10 +130,14 @@ func (s *Service) listenDirect(ctx context.Context) error {
 	return nil
 }
 
+// inLines is how many calls of one connection may wait for the limits of their methods,
+// beyond those that run and wait for the instance.
+const inLines = 16_384
+
 func (s *Service) serveDirect(ln net.Listener) {
 	l := direct.Serve(ln, direct.ListenerOptions{
 		Trust: s.trust, Clock: s.opt.clock, Log: s.log, Table: s.table, GRPC: s.grpcServer,
-		MaxInbound: s.opt.maxRunning + s.opt.maxWaiting, MaxWaiting: s.opt.maxWaiting,
+		MaxInbound: s.opt.maxRunning + s.opt.maxWaiting + s.opt.maxStreams + s.opt.maxLine + inLines, MaxWaiting: s.opt.maxWaiting,
 	})
 	s.mu.Lock()
 	s.listener = l

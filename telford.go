@@ -118,7 +118,8 @@ func New(name string, opts ...Option) (*Service, error) {
 		s.instance = own.Instance
 	}
 	s.table = handlers.New(handlers.Options{
-		Service: name, MaxRunning: o.maxRunning, MaxWaiting: o.maxWaiting, Tracer: o.tracer, Log: s.log, Refuse: s.refuseRevoked,
+		Service: name, MaxRunning: o.maxRunning, MaxWaiting: o.maxWaiting,
+		MaxStreams: o.maxStreams, MaxStreamsWaiting: o.maxLine, Clock: o.clock, Tracer: o.tracer, Log: s.log, Refuse: s.refuseRevoked,
 	})
 	s.grpcServer = s.newGRPCServer()
 	s.events = newNotifier(s.log)

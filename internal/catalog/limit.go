@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 )
 
 // The bounds of one Limit.
@@ -18,6 +19,8 @@ const (
 	MaxRate = 1_000_000
 	// MaxBurst bounds Burst.
 	MaxBurst = 1_000_000
+	// MaxTimeout bounds the timeout of a method.
+	MaxTimeout = 30 * 24 * time.Hour
 )
 
 // The keys of a Limit, and the beginnings of those that have a name.
