@@ -30,7 +30,7 @@ func TestAppend(t *testing.T) {
 func TestCallFacts(t *testing.T) {
 	t.Parallel()
 	call := &message.Call{
-		RequestID: "r", ChainRoot: "root", Chain: []string{"a/b", "c/d"}, IdempotencyKey: "k", Attempt: 2,
+		RequestID: "r", ChainRoot: "root", Chain: []string{"a/b", "c/d"}, IdempotencyKey: "k", BusinessKey: "order 1", Attempt: 2,
 		Trace: message.Trace{TraceID: [16]byte{1, 15: 2}, SpanID: [8]byte{3, 7: 4}, Flags: 1, State: "x=y"},
 	}
 	md := metadata.MD{"own": {"1"}}

@@ -24,6 +24,7 @@ type callFlags struct {
 	headers     []string
 	timeout     time.Duration
 	idempotency string
+	business    string
 	instance    string
 	realm       string
 	version     string
@@ -34,6 +35,7 @@ func (f *callFlags) add(c *cobra.Command) {
 	fl.StringArrayVar(&f.headers, "header", nil, "metadata of the call, KEY=VALUE; may be repeated")
 	fl.DurationVar(&f.timeout, "timeout", 0, "deadline of the call, such as 5s (default for calls: 30s)")
 	fl.StringVar(&f.idempotency, "idempotency-key", "", "key under which the call is done once")
+	fl.StringVar(&f.business, "business-key", "", "name by which the call is found later, such as an order number")
 	fl.StringVar(&f.instance, "instance", "", "only this instance")
 	fl.StringVar(&f.realm, "realm", "", "only instances of this realm; * matches any part")
 	fl.StringVar(&f.version, "version", "", "only instances of this version")
@@ -56,7 +58,7 @@ func (f *callFlags) header(namespace string) (http.Header, error) {
 		h.Set("Telford-Timeout", f.timeout.String())
 	}
 	for name, value := range map[string]string{
-		"Telford-Idempotency-Key": f.idempotency, "Telford-Instance": f.instance,
+		"Telford-Idempotency-Key": f.idempotency, "Telford-Business-Key": f.business, "Telford-Instance": f.instance,
 		"Telford-Realm": f.realm, "Telford-Version": f.version, "Telford-Namespace": namespace,
 	} {
 		if value != "" {

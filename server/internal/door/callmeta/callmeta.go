@@ -25,6 +25,7 @@ const (
 	ChainRoot      = "telford-chain-root"
 	Chain          = "telford-chain"
 	IdempotencyKey = "telford-idempotency-key"
+	BusinessKey    = "telford-business-key"
 	Instance       = "telford-instance"
 	Realm          = "telford-realm"
 	Version        = "telford-version"
@@ -78,6 +79,7 @@ func Apply(call *message.Call, get func(name string) []string) *errs.Error {
 		{RequestID, &call.RequestID},
 		{ChainRoot, &call.ChainRoot},
 		{IdempotencyKey, &call.IdempotencyKey},
+		{BusinessKey, &call.BusinessKey},
 		{Instance, &call.Target.Instance},
 		{Realm, &call.Target.Realm},
 		{Version, &call.Target.Version},

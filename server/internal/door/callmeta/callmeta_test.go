@@ -20,13 +20,13 @@ func TestApply(t *testing.T) {
 	call := &message.Call{}
 	err := callmeta.Apply(call, from(map[string][]string{
 		"telford-request-id": {"r"}, "telford-chain-root": {"root"}, "telford-chain": {"a/b,c/d"}, "telford-attempt": {"2"},
-		"telford-idempotency-key": {"k"}, "telford-instance": {"i"}, "telford-realm": {"eu.*"}, "telford-version": {"1.2"},
+		"telford-idempotency-key": {"k"}, "telford-business-key": {"order 1"}, "telford-instance": {"i"}, "telford-realm": {"eu.*"}, "telford-version": {"1.2"},
 		"telford-contract": {"pb:1"}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "tracestate": {"a=1", "b=2"},
 	}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if call.RequestID != "r" || call.ChainRoot != "root" || len(call.Chain) != 2 || call.Attempt != 2 || call.IdempotencyKey != "k" ||
+	if call.RequestID != "r" || call.ChainRoot != "root" || len(call.Chain) != 2 || call.Attempt != 2 || call.IdempotencyKey != "k" || call.BusinessKey != "order 1" ||
 		call.Target != (message.Target{Instance: "i", Realm: "eu.*", Version: "1.2", Contract: "pb:1"}) || call.Trace.State != "a=1,b=2" || !call.Trace.Valid() {
 		t.Errorf("%+v", call)
 	}

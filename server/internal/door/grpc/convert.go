@@ -19,7 +19,7 @@ func callToProto(c *message.Call) *telfordv1.Call {
 		Headers:   pairsToProto(c.Headers),
 		RequestId: c.RequestID, Traceparent: callmeta.FormatTraceparent(&c.Trace), Tracestate: c.Trace.State,
 		ChainRoot: c.ChainRoot, ChainNames: c.Chain,
-		IdempotencyKey: c.IdempotencyKey, Attempt: uint32(c.Attempt),
+		IdempotencyKey: c.IdempotencyKey, BusinessKey: c.BusinessKey, Attempt: uint32(c.Attempt),
 		CallerService: c.Caller.Service, CallerInstance: c.Caller.Instance, CallerNamespace: c.Caller.Namespace,
 		Realm: c.Target.Realm, Version: c.Target.Version, Instance: c.Target.Instance,
 		Contract: c.Target.Contract, PreferContract: c.Target.PreferContract,
@@ -45,7 +45,7 @@ func callFromProto(p *telfordv1.Call, now time.Time) (*message.Call, *errs.Error
 		Seq: p.GetSeq(), Service: p.GetService(), Method: p.GetMethod(), Stream: p.GetStream(),
 		ContentType: ct, Body: p.GetBody(), Headers: pairsFromProto(p.GetHeaders()),
 		RequestID: p.GetRequestId(), ChainRoot: p.GetChainRoot(), Chain: p.GetChainNames(),
-		IdempotencyKey: p.GetIdempotencyKey(), Attempt: int(min(p.GetAttempt(), 1<<20)),
+		IdempotencyKey: p.GetIdempotencyKey(), BusinessKey: p.GetBusinessKey(), Attempt: int(min(p.GetAttempt(), 1<<20)),
 		Target: message.Target{
 			Realm: p.GetRealm(), Version: p.GetVersion(), Instance: p.GetInstance(),
 			Contract: p.GetContract(), PreferContract: p.GetPreferContract(),

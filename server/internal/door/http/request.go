@@ -24,6 +24,7 @@ import (
 // -bin is base64.
 const (
 	headerTimeoutName = "Telford-Timeout" // a Go duration, such as 1.5s
+	headerIdempotency = "Idempotency-Key" // the same as Telford-Idempotency-Key
 	headerRequestID   = "Telford-Request-Id"
 	headerNotStarted  = "Telford-Not-Started"
 	prefixMeta        = "Telford-Meta-"
@@ -39,6 +40,9 @@ func request(r *http.Request) (*message.Call, time.Duration, *errs.Error) {
 	if err := callmeta.Apply(call, func(name string) []string { return r.Header.Values(name) }); err != nil {
 		return call, 0, err
 	}
+	if err := idempotencyKey(call, r.Header.Values(headerIdempotency)); err != nil {
+		return call, 0, err
+	}
 	ct, err := contentType(r.Header.Values("Content-Type"))
 	if err != nil {
 		return call, 0, err
@@ -49,6 +53,28 @@ func request(r *http.Request) (*message.Call, time.Duration, *errs.Error) {
 	}
 	timeout, err := timeoutOf(r.Header.Values(headerTimeoutName))
 	return call, timeout, err
+}
+
+// idempotencyKey takes the key from the header that HTTP has for it, bare or between
+// quotes, which are no part of it.
+func idempotencyKey(call *message.Call, values []string) *errs.Error {
+	if len(values) == 0 {
+		return nil
+	}
+	key := strings.Join(values, ", ")
+	if len(values) == 1 && len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
+		key = key[1 : len(key)-1]
+	}
+	switch {
+	case len(values) > 1:
+		return errs.New(errs.InvalidArgument, "header %s was given %d times and may be given once", headerIdempotency, len(values)).Unstarted()
+	case key == "":
+		return errs.New(errs.InvalidArgument, "header %s is empty: give a key, or leave the header out", headerIdempotency).Unstarted()
+	case call.IdempotencyKey != "" && call.IdempotencyKey != key:
+		return errs.New(errs.InvalidArgument, "header %s is %q and %s is %q: give one of them", headerIdempotency, short(key), callmeta.IdempotencyKey, short(call.IdempotencyKey)).Unstarted()
+	}
+	call.IdempotencyKey = key
+	return nil
 }
 
 // contentType maps Content-Type; none means JSON.
