@@ -25,6 +25,7 @@ import (
 	"telford.dev/telford/internal/handlers"
 	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/internal/message"
+	"telford.dev/telford/internal/rulespb"
 	"telford.dev/telford/internal/session"
 	"telford.dev/telford/internal/view"
 )
@@ -36,6 +37,8 @@ const (
 	ReasonExhausted = "exhausted"
 	ReasonFenced    = "fenced"
 	ReasonError     = "error"
+	// ReasonPolicy begins the reason of an instance whose declarations are not allowed.
+	ReasonPolicy = "policy:"
 )
 
 // Events are told what happens, on the goroutine that drives the session: they must
@@ -45,8 +48,11 @@ type Events struct {
 	Reconnecting func(attempt int, cause error, delay time.Duration)
 	Draining     func(reason string)
 	Disconnected func(reason string, cause error)
-	Warnings     func([]catalog.DeclarationWarning)
-	Gone         func([]*catalog.Instance)
+	// Warnings is told of each confirmed registration that earned some, Violations what
+	// policy forbids of it as of now, with all rules that come.
+	Warnings   func([]catalog.DeclarationWarning)
+	Violations func([]catalog.DeclarationWarning)
+	Gone       func([]*catalog.Instance)
 }
 
 // Options configure a Session.
@@ -66,9 +72,16 @@ type Options struct {
 	Declaration func(local net.Addr) (*catalog.Declaration, error)
 	Backoff     session.Backoff
 	MaxInFlight int
-	Events      Events
-	Clock       clock.Clock
-	Log         *slog.Logger
+	// Rules, when set, puts rules in force before the calls that come behind them are
+	// served. It runs on the reader and must not wait.
+	Rules func(*rulespb.Rules)
+	// Reporter, when set, is asked for reports while there is a session.
+	Reporter Reporter
+	// FailOnViolation ends the first start when policy forbids any of what is declared.
+	FailOnViolation bool
+	Events          Events
+	Clock           clock.Clock
+	Log             *slog.Logger
 	// Dial opens the connection below; nil means TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
@@ -89,6 +102,16 @@ type Session struct {
 
 	// registered: the runtime has confirmed a declaration in this session. Of the driver.
 	registered bool
+	// warnings are those of the first registration, until the start has succeeded. Of the
+	// driver.
+	warnings []catalog.DeclarationWarning
+
+	rules struct {
+		sync.Mutex
+		last  ruling
+		known bool
+	}
+	dials atomic.Uint64
 
 	up      atomic.Bool
 	changed atomic.Pointer[chan struct{}]
@@ -146,8 +169,8 @@ func New(opt Options) *Session {
 	return s
 }
 
-// Start begins to connect and waits until the instance is registered and has its first
-// snapshot. It tries for as long as ctx allows; an error that trying again cannot mend
+// Start begins to connect and waits until the instance is registered and has its rules
+// and its first snapshot. It tries for as long as ctx allows; an error that trying again cannot mend
 // is returned at once. Whoever gets an error must still call Close.
 func (s *Session) Start(ctx context.Context) error {
 	s.start.Do(func() { s.wg.Go(s.drive) })
@@ -284,20 +307,26 @@ func (s *Session) Close(reason string) {
 		ctx, cancel := context.WithTimeout(s.ctx, farewell)
 		_ = p.conn.Quiesce(ctx) // a runtime that does not answer is not waited for
 		cancel()
-		p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Goodbye{Goodbye: &telfordv1.Goodbye{Reason: reason}}})
-		t := time.NewTimer(farewell)
-		select {
-		case <-p.conn.Done(): // the runtime has heard it
-		case <-s.done:
-		case <-t.C:
-		}
-		t.Stop()
+		s.report(p)
+		s.bye(p, reason)
 	}
 	s.cancel(errStopped)
 	s.start.Do(func() { close(s.done) }) // never started: there is no driver to do it
 	s.wg.Wait()
 	s.peer.Close(errStopped)
 	s.move(session.Close)
+}
+
+// bye deregisters the instance and waits, for a while, until the runtime has heard it.
+func (s *Session) bye(p *port, reason string) {
+	p.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Goodbye{Goodbye: &telfordv1.Goodbye{Reason: reason}}})
+	t := time.NewTimer(farewell)
+	defer t.Stop()
+	select {
+	case <-p.conn.Done(): // the runtime has heard it
+	case <-s.done:
+	case <-t.C:
+	}
 }
 
 var errStopped = errs.New(errs.Unavailable, "this service has stopped")

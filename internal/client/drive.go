@@ -86,6 +86,9 @@ func (s *Session) end(reason string, cause error) {
 // final tells failures that no further attempt can mend; "" for the others.
 func (s *Session) final(err error) string {
 	e := errs.From(err)
+	if reason := e.Meta[disconnect]; reason != "" {
+		return reason
+	}
 	switch e.Code {
 	case errs.Terminal:
 		return ReasonFenced
@@ -229,6 +232,8 @@ func (s *Session) serve(p *port) error {
 	beat := session.NewHeartbeat(micros(p.ack.GetHeartbeatIntervalUs()), 0)
 	timer := s.opt.Clock.NewTimer(beat.Next())
 	defer func() { timer.Stop() }()
+	report := s.opt.Clock.NewTimer(reportIn())
+	defer func() { report.Stop() }()
 	renew := s.renewTimer(p, false)
 	defer func() { renew.stop() }()
 	pinging := false
@@ -262,6 +267,13 @@ func (s *Session) serve(p *port) error {
 				s.registered = true
 				if w := catalogpb.WarningsFromProto(v.Registered.GetWarnings()); len(w) > 0 {
 					s.opt.Events.Warnings(w)
+					s.warnings = w
+				}
+			case *telfordv1.ServerMessage_Rules:
+				w := catalogpb.WarningsFromProto(v.Rules.GetWarnings())
+				s.opt.Events.Violations(w)
+				if s.registered {
+					s.warnings = w
 				}
 			case *telfordv1.ServerMessage_Watch:
 				if s.update(p, v.Watch) {
@@ -276,11 +288,18 @@ func (s *Session) serve(p *port) error {
 					return err
 				}
 			}
-			if s.registered && seen {
-				s.markReady()
+			if s.registered && seen && s.hasRules() {
+				if err := s.markReady(); err != nil {
+					s.bye(p, err.Message)
+					s.drop(p, err)
+					return err
+				}
 			}
 		case <-s.rewant:
 			s.watch(p, false)
+		case <-report.C():
+			s.report(p)
+			report = s.opt.Clock.NewTimer(reportIn())
 		case r := <-s.pongs:
 			if r.p != p {
 				break
@@ -356,13 +375,23 @@ func ended(err error) error {
 	return &c
 }
 
-func (s *Session) markReady() {
+// markReady ends the start, once. It fails when declarations are forbidden and that is
+// not to be put up with.
+func (s *Session) markReady() *errs.Error {
 	select {
 	case <-s.ready:
+		return nil
 	default:
-		s.note(nil)
-		close(s.ready)
 	}
+	if s.opt.FailOnViolation {
+		if err := violation(s.warnings); err != nil {
+			return err.In("sdk", "register "+s.opt.Service)
+		}
+	}
+	s.warnings = nil
+	s.note(nil)
+	close(s.ready)
+	return nil
 }
 
 func (s *Session) repeatStatus(p *port) {

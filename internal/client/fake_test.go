@@ -183,8 +183,9 @@ func (f *fake) agree(c *fakeConn, m *telfordv1.ClientMessage) {
 	case *telfordv1.ClientMessage_Hello:
 		c.say(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_HelloAck{HelloAck: &telfordv1.HelloAck{
 			SessionId: "ses", ResumeToken: "token", Resumed: v.Hello.GetResumeToken() == "token", Instance: v.Hello.GetInstance(),
-			HeartbeatIntervalUs: (300 * time.Millisecond).Microseconds(),
+			HeartbeatIntervalUs: (300 * time.Millisecond).Microseconds(), RuntimeEpoch: 1,
 		}}})
+		f.rule(c, &telfordv1.Rules{Revision: 1})
 	case *telfordv1.ClientMessage_Register:
 		c.say(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Registered{Registered: &telfordv1.Registered{}}})
 	case *telfordv1.ClientMessage_Watch:
@@ -194,6 +195,11 @@ func (f *fake) agree(c *fakeConn, m *telfordv1.ClientMessage) {
 			c.link.Close(errs.New(errs.Unavailable, "bye"))
 		}
 	}
+}
+
+// rule lays rules down.
+func (f *fake) rule(c *fakeConn, r *telfordv1.Rules) {
+	c.say(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Rules{Rules: r}})
 }
 
 func (f *fake) all() []*fakeConn {
@@ -237,7 +243,12 @@ func (f *fake) open(change ...func(*Options)) (*Session, chan event) {
 			Draining:     func(reason string) { events <- event{what: "draining " + reason} },
 			Disconnected: func(reason string, cause error) { events <- event{"disconnected " + reason, cause} },
 			Warnings:     func([]catalog.DeclarationWarning) { events <- event{what: "warnings"} },
-			Gone:         func([]*catalog.Instance) { events <- event{what: "gone"} },
+			Violations: func(list []catalog.DeclarationWarning) {
+				if len(list) > 0 {
+					events <- event{what: "violations " + list[0].Value}
+				}
+			},
+			Gone: func([]*catalog.Instance) { events <- event{what: "gone"} },
 		},
 	}
 	for _, c := range change {

@@ -33,6 +33,9 @@ type port struct {
 	// dialed is closed once conn is set, adopted once the connection carries the session.
 	dialed, adopted chan struct{}
 	ack             *telfordv1.HelloAck
+	// dial numbers the connections; epoch is the process of the runtime at its other end,
+	// of the reader.
+	dial, epoch uint64
 	// notAfter is when the runtime closes the connection.
 	notAfter time.Time
 	// parts is the watch on this connection, of the goroutine that drives the session.
@@ -44,7 +47,7 @@ type port struct {
 
 func newPort(s *Session) *port {
 	return &port{
-		s: s, mail: make(chan *telfordv1.ServerMessage, maxMail), fault: make(chan error, 1),
+		s: s, dial: s.dials.Add(1), mail: make(chan *telfordv1.ServerMessage, maxMail), fault: make(chan error, 1),
 		dialed: make(chan struct{}), adopted: make(chan struct{}), notAfter: s.opt.Trust.Identity().NotAfter,
 	}
 }
@@ -178,6 +181,10 @@ func (p *port) control(payload []byte) {
 		// At once, whatever else waits; what it closes ends on other goroutines.
 		p.s.revoked(v.Revocation)
 		return
+	case *telfordv1.ServerMessage_HelloAck:
+		p.epoch = v.HelloAck.GetRuntimeEpoch()
+	case *telfordv1.ServerMessage_Rules:
+		p.ruled(v.Rules)
 	}
 	select {
 	case p.mail <- m:
