@@ -9,6 +9,7 @@ const (
 	MaxMethodName   = 256     // one method name
 	MaxMessageName  = 512     // the full name of a protobuf message
 	MaxDescription  = 4096    // the description of one method
+	MaxCallers      = 1024    // allowed callers of one method
 	MaxSchemas      = 1 << 20 // all JSON Schemas together
 	MaxDescriptors  = 1 << 20
 	MaxMetadata     = 64 << 10 // keys and values together

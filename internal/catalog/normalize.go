@@ -38,6 +38,8 @@ func clone(d *Declaration) *Declaration {
 	c.Methods = slices.Clone(d.Methods)
 	for i := range c.Methods {
 		c.Methods[i].ContentTypes = slices.Clone(c.Methods[i].ContentTypes)
+		c.Methods[i].AllowedCallers = slices.Clone(c.Methods[i].AllowedCallers)
+		c.Methods[i].Limits = slices.Clone(c.Methods[i].Limits)
 	}
 	c.Endpoints = slices.Clone(d.Endpoints)
 	c.Tags = slices.Clone(d.Tags)

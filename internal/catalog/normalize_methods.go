@@ -42,6 +42,7 @@ func (c *checker) methods() {
 			}
 		}
 		c.text("description of method "+quote(m.Name), m.Description, MaxDescription)
+		c.bounds(m)
 		if needs == "" && m.InputMessage != "" {
 			needs = m.Name
 		}
@@ -52,6 +53,31 @@ func (c *checker) methods() {
 	if needs != "" && len(d.Descriptors) == 0 {
 		c.warn("descriptors", needs, declaration,
 			"no descriptors were given: callers of protobuf methods that speak JSON are refused")
+	}
+}
+
+// bounds checks who may call a method, how long it runs and how much of it.
+func (c *checker) bounds(m *Method) {
+	if len(m.AllowedCallers) > MaxCallers {
+		c.problem("method %s: %d allowed callers are over the limit of %d", quote(m.Name), len(m.AllowedCallers), MaxCallers)
+		m.AllowedCallers = nil
+	}
+	m.AllowedCallers = c.unique("methods", m.AllowedCallers, func(s string) {
+		if !ValidName(s) {
+			c.problem("method %s: allowed caller %s is not the name of a service", quote(m.Name), quote(s))
+		}
+	})
+	if m.Timeout < 0 || m.Timeout > MaxTimeout {
+		c.problem("method %s: timeout %v must be 0 to %v", quote(m.Name), m.Timeout, MaxTimeout)
+	}
+	if len(m.Limits) > MaxLimits {
+		c.problem("method %s: %d limits are over the most of %d", quote(m.Name), len(m.Limits), MaxLimits)
+		return
+	}
+	for i := range m.Limits {
+		for _, p := range m.Limits[i].Problems() {
+			c.problem("method %s: limit %d: %s", quote(m.Name), i+1, p)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,11 @@ func whole() *catalog.Declaration {
 			{
 				Name: "shop.v1.Payments/Charge", Kind: catalog.Unary, Contract: "pb:0123abcd", ContentTypes: []string{"proto", "json"},
 				InputMessage: "shop.v1.ChargeRequest", OutputMessage: "shop.v1.ChargeResponse", Description: "Takes money.",
+				AllowedCallers: []string{"orders"}, Timeout: time.Second, NotRetryable: true,
+				Limits: []catalog.Limit{
+					{Concurrency: 4, Queue: 10, Key: "caller", Scope: "service"}, {Rate: 0.5, Burst: 2, Key: "header:x-tenant"},
+					{Rate: 1e6, Key: "field:tenant_id", Scope: "instance"}, {Concurrency: 1, Key: "func"},
+				},
 			},
 			{
 				Name: "user:list", Kind: catalog.ServerStream, Contract: "js:ff", ContentTypes: []string{"json", "msgpack"},
@@ -62,6 +68,8 @@ func TestNormalizeKeepsWhatIsRight(t *testing.T) {
 	}
 	// The copy is one.
 	got.Methods[0].ContentTypes[0] = "x"
+	got.Methods[0].AllowedCallers[0] = "x"
+	got.Methods[0].Limits[0].Key = "x"
 	got.Menu[0].Roles[0] = "x"
 	got.Dependencies[0].Names[0] = "x"
 	got.Metadata["team"] = "x"
@@ -129,6 +137,27 @@ func TestNormalizeRefuses(t *testing.T) {
 		{"schema", func(d *catalog.Declaration) { d.Methods[0].InputSchema = "{" }, `schema "{"`},
 		{"schemas", func(d *catalog.Declaration) { d.Methods[0].InputSchema = `"` + strings.Repeat("x", 1<<20) + `"` }, "schemas of 1048"},
 		{"description", func(d *catalog.Declaration) { d.Methods[0].Description = strings.Repeat("x", 5000) }, "5000 bytes"},
+		{"callers", func(d *catalog.Declaration) { d.Methods[0].AllowedCallers = many(1025) }, "1025 allowed callers"},
+		{"caller", func(d *catalog.Declaration) { d.Methods[0].AllowedCallers = []string{"or*"} }, `allowed caller "or*"`},
+		{"timeout", func(d *catalog.Declaration) { d.Methods[0].Timeout = -1 }, "timeout -1ns"},
+		{"long timeout", func(d *catalog.Declaration) { d.Methods[0].Timeout = 31 * 24 * time.Hour }, "timeout 744h0m0s"},
+		{"limits", func(d *catalog.Declaration) { d.Methods[0].Limits = make([]catalog.Limit, 9) }, "9 limits"},
+		{"limit of nothing", limited(catalog.Limit{}), "limit 1: it bounds nothing"},
+		{"concurrency", limited(catalog.Limit{Concurrency: -1}), "concurrency -1"},
+		{"much concurrency", limited(catalog.Limit{Concurrency: 1_000_001}), "concurrency 1000001"},
+		{"queue", limited(catalog.Limit{Concurrency: 1, Queue: -5}), "queue -5"},
+		{"queue alone", limited(catalog.Limit{Rate: 1, Queue: 5}), "queue 5 means nothing"},
+		{"rate", limited(catalog.Limit{Rate: -1}), "rate -1"},
+		{"high rate", limited(catalog.Limit{Rate: 1e7}), "rate 1e+07"},
+		{"no rate", limited(catalog.Limit{Rate: math.NaN()}), "rate NaN"},
+		{"endless rate", limited(catalog.Limit{Rate: math.Inf(1)}), "rate +Inf"},
+		{"burst", limited(catalog.Limit{Rate: 1, Burst: -1}), "burst -1"},
+		{"burst alone", limited(catalog.Limit{Concurrency: 1, Burst: 1}), "burst 1 means nothing"},
+		{"key", limited(catalog.Limit{Rate: 1, Key: "ip"}), `key "ip"`},
+		{"header", limited(catalog.Limit{Rate: 1, Key: "header:X-Tenant"}), `key "header:X-Tenant"`},
+		{"no header", limited(catalog.Limit{Rate: 1, Key: "header:"}), `key "header:"`},
+		{"field", limited(catalog.Limit{Rate: 1, Key: "field:a.b"}), `key "field:a.b"`},
+		{"limit scope", limited(catalog.Limit{Rate: 1, Scope: "moon"}), `scope "moon"`},
 		{"wildcard", func(d *catalog.Declaration) { d.Endpoints[0].Host = "0.0.0.0" }, "wildcard"},
 		{"wildcard 6", func(d *catalog.Declaration) { d.Endpoints[0].Host = "::" }, "wildcard"},
 		{"wildcard mapped", func(d *catalog.Declaration) { d.Endpoints[0].Host = "::ffff:0.0.0.0" }, "wildcard"},
@@ -187,6 +216,10 @@ func many(n int) []string {
 		out[i] = fmt.Sprint("n", i)
 	}
 	return out
+}
+
+func limited(l catalog.Limit) func(*catalog.Declaration) {
+	return func(d *catalog.Declaration) { d.Methods[0].Limits = []catalog.Limit{l} }
 }
 
 func TestEveryProblemIsListed(t *testing.T) {
