@@ -143,7 +143,11 @@ func (o *outbound) encode(req any) error {
 		return nil
 	}
 	o.buf = codec.Get()
-	b, err := codec.Append(o.buf.B, req, o.ContentType)
+	encode := codec.Append
+	if o.IdempotencyKey != "" {
+		encode = codec.AppendStable // the key stands for these bytes
+	}
+	b, err := encode(o.buf.B, req, o.ContentType)
 	if err != nil {
 		return err
 	}
@@ -181,6 +185,7 @@ func (s *Service) prepare(ctx context.Context, o *outbound, service, method stri
 	o.Mode, o.Policy, o.FailFast, o.Wait = set.mode, set.policy, set.failFast, set.wait
 	o.Target = set.target
 	o.RequestID = set.requestID
+	o.IdempotencyKey, o.BusinessKey = set.idempotencyKey, set.businessKey
 	if o.RequestID == "" {
 		o.RequestID = newRequestID()
 	}

@@ -59,6 +59,8 @@ type callSettings struct {
 	policy         resilience.Policy
 	headers        []message.Pair
 	requestID      string
+	idempotencyKey string
+	businessKey    string
 	target         message.Target
 	contractRule   contractRule
 	contract       string // where the rule is givenContract

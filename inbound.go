@@ -41,6 +41,9 @@ type Inbound struct {
 	Chain     []string
 	// IdempotencyKey is the caller's, if it gave one.
 	IdempotencyKey string
+	// BusinessKey is the name by which the caller wants the call to be found later, if it
+	// gave one.
+	BusinessKey string
 	// Headers are those that the caller sent.
 	Headers metadata.MD
 }
@@ -55,7 +58,8 @@ func InboundFrom(ctx context.Context) (Inbound, bool) {
 	call := c.Call()
 	in := Inbound{
 		Method: c.Method().Name, RequestID: call.RequestID, Attempt: call.Attempt, IdempotencyKey: call.IdempotencyKey,
-		Caller: Caller(call.Caller), Chain: call.Chain, ChainRoot: call.ChainRoot, Headers: grpcmeta.MD(call.Headers),
+		BusinessKey: call.BusinessKey,
+		Caller:      Caller(call.Caller), Chain: call.Chain, ChainRoot: call.ChainRoot, Headers: grpcmeta.MD(call.Headers),
 	}
 	if in.ChainRoot == "" {
 		in.ChainRoot = call.RequestID

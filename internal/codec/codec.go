@@ -25,13 +25,23 @@ func Natural(v any) message.ContentType {
 // Append appends the encoding of v to b. A body over the payload limit is refused,
 // for protobuf before it is encoded.
 func Append(b []byte, v any, ct message.ContentType) ([]byte, error) {
+	return appendTo(b, v, ct, false)
+}
+
+// AppendStable is Append in which equal values become equal bytes, in this build of the
+// program.
+func AppendStable(b []byte, v any, ct message.ContentType) ([]byte, error) {
+	return appendTo(b, v, ct, true)
+}
+
+func appendTo(b []byte, v any, ct message.ContentType, stable bool) ([]byte, error) {
 	start := len(b)
 	switch m, isProto := v.(proto.Message); {
 	case isProto && ct == message.Proto:
 		if err := message.CheckPayload(proto.Size(m)); err != nil {
 			return b, err
 		}
-		out, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, m)
+		out, err := proto.MarshalOptions{UseCachedSize: true, Deterministic: stable}.MarshalAppend(b, m)
 		if err != nil {
 			return b, errs.New(errs.InvalidArgument, "encode %T: %w", v, err).Unstarted()
 		}
