@@ -53,13 +53,16 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 		m.ended.count(reply.Err)
 		return reply, nil
 	}
+	if s != nil {
+		s.budget.Deposit()
+	}
 	reply, err := p.run(ctx, deadline, s, v, m)
 	if err != nil {
 		m.ended.count(err)
 		return nil, err
 	}
 	m.ended.count(reply.Err)
-	m.observe(r.clock.Now().Sub(start))
+	m.observe(p.ended.Sub(start))
 	return reply, nil
 }
 
@@ -74,17 +77,20 @@ func (p *picking) run(ctx context.Context, deadline time.Time, s *service, v *vi
 		}
 		if p.claim != nil {
 			if err := p.claim(e); err != nil {
+				p.judge(e, resilience.Neither, p.now)
 				return nil, err
 			}
 		}
-		reply, err := p.router.deliver(ctx, deadline, e, p.req, m)
+		reply, err := p.deliver(ctx, deadline, e, m)
 		if err == nil {
 			return reply, nil
 		}
 		if !resilience.Repick(err) {
 			return nil, err
 		}
-		p.refused(ctx, e, err)
+		if p.refused(ctx, e, err); len(p.tried) >= resilience.MaxRepicks {
+			return nil, p.usedUp()
+		}
 		s, v = p.router.current(p.key)
 	}
 }
@@ -182,6 +188,12 @@ type picking struct {
 	query  query
 	tried  []*pick.Load
 	last   *errs.Error // the last refusal
+	// charged: the next instance is paid for from the budget of the service.
+	charged bool
+	// exhausted: it does not pay for any more.
+	exhausted bool
+	ticket    resilience.Ticket // of the instance that was picked last
+	ended     time.Time         // when it had answered
 	// claim, for a call with an idempotency key, is asked before an instance is given the
 	// call.
 	claim func(*entry) *errs.Error
@@ -192,6 +204,8 @@ func (p *picking) pick(s *service, v *view) (*entry, *errs.Error) {
 	err := p.last
 	method := p.req.Call.Method
 	switch {
+	case p.exhausted:
+		return nil, resilience.Exhausted(p.usedUp())
 	case v == nil || len(v.nodes) == 0:
 		if err == nil {
 			err = p.router.unknownService(p.key.namespace, p.key.name, method, s != nil)
@@ -201,17 +215,17 @@ func (p *picking) pick(s *service, v *view) (*entry, *errs.Error) {
 		rt, several := v.route(method)
 		if rt != nil {
 			o := rt.match(&p.query)
-			i := pick.Pick(o.candidates, pick.Exclusions{Avoid: o.avoid, Tried: p.tried}, p.router.sinceEpoch(p.now), p.router.rand())
-			if i >= 0 {
-				if p.last != nil {
-					s.meter.repicks.Add(1)
-				}
-				return o.entries[i], nil
+			e, cut := p.take(rt, &o)
+			if e != nil {
+				return p.paid(s, e)
+			}
+			if err == nil && cut != nil {
+				return nil, cut
 			}
 		}
 		switch {
 		case err != nil:
-			return nil, err.With("tried", strconv.Itoa(len(p.tried)))
+			return nil, p.usedUp()
 		case rt != nil:
 			return nil, rt.explain(p.router, p.key, &p.query)
 		case several != nil:
@@ -222,10 +236,29 @@ func (p *picking) pick(s *service, v *view) (*entry, *errs.Error) {
 	}
 }
 
+// paid lets a pick stand that is the first, or that the budget of the service allows.
+func (p *picking) paid(s *service, e *entry) (*entry, *errs.Error) {
+	if p.last == nil {
+		return e, nil
+	}
+	if p.charged && !s.budget.Spend(p.router.sinceEpoch(p.now)) {
+		p.judge(e, resilience.Neither, p.now)
+		p.exhausted = true
+		return nil, resilience.Exhausted(p.usedUp())
+	}
+	s.meter.repicks.Add(1)
+	return e, nil
+}
+
+// usedUp is the failure of a call that nobody is left for who has not refused it.
+func (p *picking) usedUp() *errs.Error { return p.last.With("tried", strconv.Itoa(len(p.tried))) }
+
 // refused notes that an instance did not start the call.
 func (p *picking) refused(ctx context.Context, e *entry, err *errs.Error) {
 	p.tried = append(p.tried, &e.endpoint.load)
 	p.last = err
+	p.charged = p.charged || resilience.RepickCharged(err)
+	p.now = p.ended
 	if log := p.router.log; log.Enabled(ctx, slog.LevelDebug) {
 		log.DebugContext(ctx, "an instance refused a call before starting it", "service", p.key.name, "method", e.method.Name,
 			"instance", e.instance.ID, "error", err)
@@ -233,14 +266,18 @@ func (p *picking) refused(ctx context.Context, e *entry, err *errs.Error) {
 }
 
 // deliver gives a call to one instance and brings its answer into the caller's terms.
-func (r *Router) deliver(ctx context.Context, deadline time.Time, e *entry, req *Request, m *meter) (*message.Reply, *errs.Error) {
+func (p *picking) deliver(ctx context.Context, deadline time.Time, e *entry, m *meter) (*message.Reply, *errs.Error) {
+	r, req := p.router, p.req
 	call := req.Call
+	p.ended = p.now
 	link := e.endpoint.reachable()
 	if link == nil {
+		p.judge(e, resilience.Neither, p.now)
 		return nil, unreachable(e)
 	}
 	kind, body, err := e.codec.Request(call.ContentType, call.Body)
 	if err != nil {
+		p.judge(e, resilience.Neither, p.now)
 		return nil, errs.From(err).In("router", operation(call.Service, call.Method)).Unstarted()
 	}
 	if kind != call.ContentType {
@@ -254,11 +291,13 @@ func (r *Router) deliver(ctx context.Context, deadline time.Time, e *entry, req 
 	e.endpoint.load.Begin()
 	defer e.endpoint.load.End()
 	reply, err := link.Call(ctx, out)
+	p.ended = r.clock.Now()
+	p.judge(e, verdict(reply, err), p.ended)
 	if err != nil {
-		return nil, errs.From(err).In("router", operation(call.Service, call.Method))
+		return nil, unknown(e, errs.From(err).In("router", operation(call.Service, call.Method)))
 	}
 	if reply == nil {
-		return nil, errs.New(errs.Internal, "the link of instance %s gave no answer", e.instance.ID).In("router", operation(call.Service, call.Method))
+		return nil, unknown(e, errs.New(errs.Internal, "the link of instance %s gave no answer", e.instance.ID).In("router", operation(call.Service, call.Method)))
 	}
 	if reply.Err != nil {
 		if reply.Err.NotStarted {

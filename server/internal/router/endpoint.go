@@ -5,6 +5,7 @@ import (
 
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
+	"telford.dev/telford/internal/resilience"
 )
 
 type endpointKey struct{ namespace, instance string }
@@ -14,9 +15,11 @@ type endpointKey struct{ namespace, instance string }
 type endpoint struct {
 	key  endpointKey
 	load pick.Load
-	link atomic.Pointer[attachment]
-	met  atomic.Bool // it has had a link
-	refs int         // views that list it; guarded by Router.mu
+	// health is all that speaks against giving it calls, beside that it is away.
+	health resilience.Health
+	link   atomic.Pointer[attachment]
+	met    atomic.Bool // it has had a link
+	refs   int         // views that list it; guarded by Router.mu
 }
 
 type attachment struct{ link message.Link }
@@ -50,6 +53,7 @@ func (r *Router) Attach(namespace, instance string, l message.Link) (detach func
 	e.link.Store(a)
 	e.load.SetAway(false)
 	e.met.Store(true)
+	e.health.Renew(r.sinceEpoch(r.clock.Now()))
 	r.mu.Unlock()
 	r.announce()
 	return func() {
@@ -78,6 +82,7 @@ func (r *Router) endpoint(key endpointKey) *endpoint {
 	if !ok {
 		e = &endpoint{key: key}
 		e.load.SetAway(true)
+		e.health.Join(&r.tracker)
 		r.endpoints[key] = e
 	}
 	return e
@@ -87,5 +92,6 @@ func (r *Router) endpoint(key endpointKey) *endpoint {
 func (r *Router) forget(e *endpoint) {
 	if e.refs == 0 && e.link.Load() == nil && r.endpoints[e.key] == e {
 		delete(r.endpoints, e.key)
+		e.health.Leave()
 	}
 }

@@ -40,11 +40,14 @@ func (r *Router) keyed(ctx context.Context, deadline time.Time, req *Request, ke
 				}
 				return errs.From(claim(e.instance.ID, e.method.NotRetryable))
 			}
+			if s != nil {
+				s.budget.Deposit()
+			}
 			reply, err := p.run(ctx, call.Deadline, s, v, m)
 			if err != nil {
 				return nil, err
 			}
-			m.observe(r.clock.Now().Sub(start))
+			m.observe(p.ended.Sub(start))
 			return reply, nil
 		})
 	if failed != nil {

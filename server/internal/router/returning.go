@@ -38,7 +38,7 @@ func (p *picking) pickOrWait(ctx context.Context) (*entry, *errs.Error) {
 			return e, nil
 		}
 		left := r.returnBy.Sub(r.clock.Now())
-		if left <= 0 || r.leaving.Load() || !p.returning(v) {
+		if left <= 0 || r.leaving.Load() || p.exhausted || !p.returning(v) {
 			return nil, err
 		}
 		timer := r.clock.NewTimer(min(left, look))
@@ -50,6 +50,7 @@ func (p *picking) pickOrWait(ctx context.Context) (*entry, *errs.Error) {
 			return nil, err
 		}
 		timer.Stop()
+		p.now = r.clock.Now()
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/message"
+	"telford.dev/telford/internal/resilience"
 	"telford.dev/telford/server/internal/transcode"
 )
 
@@ -79,6 +80,8 @@ type Config struct {
 	Policy Policy
 	// Keys runs calls with an idempotency key; nil means like any other.
 	Keys Keys
+	// Failing is told of instances whose breaker opens; nil means nobody.
+	Failing Failing
 }
 
 // Router routes calls. It is safe for concurrent use.
@@ -91,8 +94,10 @@ type Router struct {
 	log        *slog.Logger
 	rand       func() uint64
 	transcoder *transcode.Transcoder
-	policy     Policy    // nil: everything is allowed
-	keys       Keys      // nil: keys are handed on and mean nothing here
+	policy     Policy  // nil: everything is allowed
+	keys       Keys    // nil: keys are handed on and mean nothing here
+	failing    Failing // nil: nobody is told
+	tracker    resilience.Tracker
 	epoch      time.Time // the zero of the scale on which instances started
 	returnBy   time.Time
 	leaving    atomic.Bool
@@ -123,7 +128,8 @@ func New(c Config) *Router {
 	}
 	r := &Router{
 		index: c.Index, zone: c.Zone, locality: c.Locality, clock: c.Clock, log: c.Log, rand: c.Rand,
-		transcoder: c.Transcoder, policy: c.Policy, keys: c.Keys, epoch: c.Clock.Now(), endpoints: make(map[endpointKey]*endpoint),
+		transcoder: c.Transcoder, policy: c.Policy, keys: c.Keys, failing: c.Failing,
+		tracker: resilience.Tracker{Breaking: resilience.DefaultBreaking()}, epoch: c.Clock.Now(), endpoints: make(map[endpointKey]*endpoint),
 	}
 	r.returnBy = r.epoch.Add(c.Returning)
 	attached := make(chan struct{})

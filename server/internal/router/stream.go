@@ -46,6 +46,9 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 		st.finish(err)
 		return nil, err
 	}
+	if s != nil {
+		s.budget.Deposit()
+	}
 	if err := st.open(ctx); err != nil {
 		st.finish(err)
 		return nil, err
@@ -67,8 +70,9 @@ type stream struct {
 	entry   *entry
 	sent    message.ContentType // what the request was turned into
 	began   bool                // the handler has shown a sign of life
+	judged  bool                // it is known how the instance does
 
-	ended    error // what Recv says from now on
+	end      error // what Recv says from now on
 	kind     message.ContentType
 	headers  []message.Pair
 	trailers []message.Pair
@@ -91,18 +95,23 @@ func (s *stream) open(ctx context.Context) *errs.Error {
 		if !resilience.Repick(err) {
 			return err
 		}
-		s.refused(ctx, e, err)
+		if s.refused(ctx, e, err); len(s.tried) >= resilience.MaxRepicks {
+			return s.usedUp()
+		}
 	}
 }
 
 func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
 	call := s.req.Call
+	s.ended = s.now
 	link := e.endpoint.reachable()
 	if link == nil {
+		s.judge(e, resilience.Neither, s.now)
 		return unreachable(e)
 	}
 	kind, body, err := e.codec.Request(call.ContentType, call.Body)
 	if err != nil {
+		s.judge(e, resilience.Neither, s.now)
 		return errs.From(err).In("router", operation(call.Service, call.Method)).Unstarted()
 	}
 	if kind != call.ContentType {
@@ -116,9 +125,11 @@ func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
 	st, err := link.Stream(ctx, out)
 	if err != nil {
 		e.endpoint.load.End()
+		s.ended = s.router.clock.Now()
+		s.judge(e, resilience.Judge(errs.From(err)), s.ended)
 		return errs.From(err).In("router", operation(call.Service, call.Method))
 	}
-	s.current, s.entry, s.sent = st, e, kind
+	s.current, s.entry, s.sent, s.judged = st, e, kind, false
 	return nil
 }
 
@@ -128,7 +139,9 @@ func (s *stream) moved(err error) bool {
 	if s.began || !resilience.Repick(e) {
 		return false
 	}
+	s.settle(err)
 	s.leave()
+	s.ended = s.router.clock.Now()
 	s.refused(s.ctx, s.entry, e)
 	if err := s.open(s.ctx); err != nil {
 		s.finish(err)
@@ -136,9 +149,26 @@ func (s *stream) moved(err error) bool {
 	return true
 }
 
+// settle takes in, once for each instance, the first that is known of how it does.
+func (s *stream) settle(err error) {
+	if s.judged || s.current == nil {
+		return
+	}
+	s.judged = true
+	v := resilience.Succeeded
+	if err != nil && !orderly(err) && lostStream(err) {
+		v = resilience.Judge(errs.From(err))
+	}
+	s.judge(s.entry, v, s.router.clock.Now())
+}
+
 // leave closes the stream of the instance.
 func (s *stream) leave() {
 	if s.current != nil {
+		if !s.judged {
+			s.judged = true
+			s.judge(s.entry, resilience.Neither, s.now)
+		}
 		s.current.Close()
 		s.entry.endpoint.load.End()
 		s.current = nil
@@ -147,10 +177,10 @@ func (s *stream) leave() {
 
 // finish ends the stream for its receiver; the first end stays.
 func (s *stream) finish(err error) {
-	if s.ended != nil {
+	if s.end != nil {
 		return
 	}
-	s.ended = err
+	s.end = err
 	s.leave()
 	s.meter.streams.Add(-1)
 	if orderly(err) {
@@ -171,10 +201,11 @@ func orderly(err error) bool {
 
 // Recv implements message.Stream.
 func (s *stream) Recv() ([]byte, error) {
-	for s.ended == nil {
+	for s.end == nil {
 		b, err := s.current.Recv()
 		if err == nil {
 			s.began = true
+			s.settle(nil)
 			if b, err = s.turn(b); err == nil {
 				s.meter.bytesOut.Add(uint64(len(b)))
 				return b, nil
@@ -183,6 +214,7 @@ func (s *stream) Recv() ([]byte, error) {
 		if !orderly(err) && s.moved(err) {
 			continue
 		}
+		s.settle(err)
 		s.keep()
 		if !orderly(err) {
 			e := errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
@@ -193,7 +225,7 @@ func (s *stream) Recv() ([]byte, error) {
 		}
 		s.finish(err)
 	}
-	return nil, s.ended
+	return nil, s.end
 }
 
 // turn brings a message into the content type of the caller.
@@ -218,20 +250,21 @@ func (s *stream) keep() {
 
 // Headers implements message.Stream.
 func (s *stream) Headers() ([]message.Pair, error) {
-	for s.ended == nil {
+	for s.end == nil {
 		h, err := s.current.Headers()
 		if err == nil {
 			s.began = true
+			s.settle(nil)
 			return h, nil
 		}
 		if !s.moved(err) {
 			return h, errs.From(err).In("router", operation(s.key.name, s.req.Call.Method))
 		}
 	}
-	if orderly(s.ended) || s.began {
+	if orderly(s.end) || s.began {
 		return s.headers, nil
 	}
-	return s.headers, s.ended
+	return s.headers, s.end
 }
 
 // Trailers implements message.Stream.
@@ -251,7 +284,7 @@ func (s *stream) ContentType() message.ContentType {
 
 // Close implements message.Stream.
 func (s *stream) Close() {
-	if s.ended == nil {
+	if s.end == nil {
 		s.finish(errs.New(errs.Canceled, "the stream was closed by its receiver").In("router", operation(s.key.name, s.req.Call.Method)))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/pick"
+	"telford.dev/telford/internal/resilience"
 	"telford.dev/telford/server/internal/transcode"
 )
 
@@ -21,6 +22,9 @@ type service struct {
 	key   serviceKey
 	view  atomic.Pointer[view]
 	meter meter
+	// budget pays for offering calls to another instance when one was too busy.
+	budget   *resilience.Budget
+	compared atomic.Int64 // when its instances were last compared, since the epoch
 }
 
 // view is one state of a service, indexed by method. It never changes.
@@ -56,6 +60,8 @@ type route struct {
 	// target names at most a contract needs no look at either.
 	plain bool
 	kind  catalog.Kind // where plain
+	// hinted: others have found an instance failing, be it some time ago.
+	hinted bool
 
 	// Where plain: the entries that take calls, by contract, and at the same index the
 	// candidates made of them.
@@ -125,7 +131,7 @@ func (r *Router) compile(key serviceKey, source []*catalog.Instance) (*service, 
 	defer r.mu.Unlock()
 	s := (*r.services.Load())[key]
 	if s == nil {
-		s = &service{key: key}
+		s = &service{key: key, budget: resilience.NewBudget(resilience.BudgetShare)}
 		next := maps.Clone(*r.services.Load())
 		next[key] = s
 		r.services.Store(&next)
@@ -221,6 +227,7 @@ func (rt *route) finish() {
 	rt.plain, rt.kind = true, rt.entries[0].method.Kind
 	taking := make([]*entry, 0, len(rt.entries))
 	for _, e := range rt.entries {
+		rt.hinted = rt.hinted || !e.instance.FailingUntil.IsZero()
 		if e.method.Kind != rt.kind || e.instance.Declaration.Scope == catalog.ScopeZone {
 			rt.plain = false
 		}
