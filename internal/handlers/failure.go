@@ -3,23 +3,30 @@ package handlers
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/resilience"
 )
 
 // Failure turns what a handler returned into what its caller gets: a Telford error with
 // its code, a gRPC status verbatim, the end of its context by its meaning, and anything
-// else as code handler with its text. The proof of not having begun is never passed on:
-// it belonged to a call that the handler made.
+// else as code handler with its text. What an error says of the way of a call that the
+// handler made is never passed on as if it were about the way to the handler: the proof
+// of not having begun, the part that failed, what is known of the outcome and of retries.
 func Failure(err error) *errs.Error {
 	var e *errs.Error
 	if errors.As(err, &e) {
 		c := *e
 		c.NotStarted = false
+		if c.Component != "" {
+			c.Component = "handler"
+		}
+		c.Meta = withoutWay(c.Meta)
 		if text := err.Error(); text != e.Error() && e.Code != errs.Handler {
 			c.Message, c.Operation = text, "" // a wrapped error keeps what was said around it
 		}
@@ -35,6 +42,20 @@ func Failure(err error) *errs.Error {
 		return errs.New(errs.Canceled, "%w", err)
 	}
 	return errs.New(errs.Handler, "%s", err.Error()).WithCause(err)
+}
+
+// withoutWay returns the facts that are not about the way of a call; it changes nothing
+// in meta.
+func withoutWay(meta map[string]string) map[string]string {
+	_, outcome := meta[resilience.MetaOutcome]
+	_, retry := meta[resilience.MetaRetry]
+	if !outcome && !retry {
+		return meta
+	}
+	meta = maps.Clone(meta)
+	delete(meta, resilience.MetaOutcome)
+	delete(meta, resilience.MetaRetry)
+	return meta
 }
 
 // fromStatus returns the status in the chain of err, verbatim.
