@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"net/url"
+	"strconv"
 	"time"
 
 	"telford.dev/telford/internal/errs"
@@ -20,16 +21,55 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newRoot(cfg Config) ([]byte, error) {
-	domain := cfg.TrustDomain
-	if domain == "" {
-		var random [6]byte
-		_, _ = rand.Read(random[:]) // never fails
-		domain = hex.EncodeToString(random[:]) + ".telford"
+// newTrustDomain names a cluster that was not given a name.
+func newTrustDomain() string {
+	var random [6]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return hex.EncodeToString(random[:]) + ".telford"
+}
+
+// newRoot returns the secret of a root.
+func newRoot(generation int, domain string, now time.Time, life time.Duration) ([]byte, error) {
+	name := "Telford root " + domain
+	if generation > 1 { // a name of its own tells it from the others
+		name = "Telford root " + strconv.Itoa(generation) + " " + domain
 	}
-	_, encoded, err := newAuthority(caTemplate("Telford root "+domain, domain, cfg.Clock.Now(), cfg.RootLife), nil)
+	_, encoded, err := newAuthority(caTemplate(name, domain, now, life), nil)
 	return encoded, err
 }
+
+// newIssuer returns an issuer below a root, which it never outlives.
+func newIssuer(root *authority, domain string, now time.Time, life time.Duration) (*authority, []byte, error) {
+	template := caTemplate("Telford issuer "+domain, domain, now, life)
+	template.MaxPathLen, template.MaxPathLenZero = 0, true
+	if template.NotAfter.After(root.cert.NotAfter) {
+		template.NotAfter = root.cert.NotAfter
+	}
+	if template.NotBefore.Before(root.cert.NotBefore) {
+		template.NotBefore = root.cert.NotBefore
+	}
+	return newAuthority(template, root)
+}
+
+// noEnd is the time by which X.509 says that a certificate has no end.
+func noEnd() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
+
+// vouch returns a certificate for the key of another root, or for the signer's own,
+// valid until an instant.
+func (a *authority) vouch(of *x509.Certificate, until time.Time) ([]byte, error) {
+	template := &x509.Certificate{
+		Subject: of.Subject, NotBefore: of.NotBefore, NotAfter: until,
+		KeyUsage: of.KeyUsage, BasicConstraintsValid: true, IsCA: true, URIs: of.URIs, SubjectKeyId: of.SubjectKeyId,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, of.PublicKey, a.key)
+	if err != nil {
+		return nil, errs.New(errs.Internal, "sign for %s: %w", of.Subject.CommonName, err)
+	}
+	return der, nil
+}
+
+// madeAt is when a root or issuer was made: certificates begin before that.
+func madeAt(cert *x509.Certificate) time.Time { return cert.NotBefore.Add(caBackdate).UTC() }
 
 func caTemplate(name, domain string, now time.Time, life time.Duration) *x509.Certificate {
 	const longestName = 64 // of an X.509 common name

@@ -189,15 +189,19 @@ func (v *flakyVault) Load(ctx context.Context, name string) ([]byte, error) {
 	return v.Vault.Load(ctx, name)
 }
 
+// TestTheEndOfTheRoot: where the root could not be replaced in time, nothing outlives it,
+// and who starts afterwards is told what to do.
 func TestTheEndOfTheRoot(t *testing.T) {
 	t.Parallel()
 	f := newFixture(newMemory())
+	broken := &flakyVault{Vault: f.vault}
 	a := f.open(t, func(cfg *identity.Config) {
-		cfg.RootLife, cfg.IssuerLife, cfg.LeafLife = 100*time.Hour, 60*time.Hour, 10*time.Hour
+		cfg.RootLife, cfg.IssuerLife, cfg.LeafLife, cfg.Vault = 100*time.Hour, 100*time.Hour, 10*time.Hour, broken
 	})
 	if err := a.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	broken.fail = errors.New("the disk is gone")
 	k := serviceKey(t, a, "orders")
 	f.clk.Advance(95 * time.Hour)
 	p := provision(t, a, f.clk, k, "orders", "in_1")
@@ -205,10 +209,13 @@ func TestTheEndOfTheRoot(t *testing.T) {
 		t.Errorf("signed until %s by a root that ends at %s", end, epoch.Add(100*time.Hour))
 	}
 	f.clk.Advance(6 * time.Hour)
+	broken.fail = nil
 	_, err := a.Provision(context.Background(), identity.ProvisionRequest{KeyID: k.ID, Secret: k.Secret[:], CSR: request(t, ecdsaKey(t, nil))})
-	wantError(t, err, errs.FailedPrecondition, "the root expired at 2031-05-05T16:00:00Z")
+	wantError(t, err, errs.FailedPrecondition, "the root expired at 2031-05-05T16:00:00Z", "telford pki recover")
+	_, err = a.RotateRoot(context.Background(), true)
+	wantError(t, err, errs.FailedPrecondition, "the root expired at", "telford pki recover")
 	_, err = f.tryOpen()
-	wantError(t, err, errs.FailedPrecondition, "the root expired at")
+	wantError(t, err, errs.FailedPrecondition, "the root expired at", "telford pki recover")
 }
 
 func TestReload(t *testing.T) {

@@ -119,7 +119,7 @@ func (a *Authority) openDevKey(ctx context.Context) error {
 
 func (a *Authority) goodDevKey(text string) (ident.Key, bool) {
 	k, err := ident.ParseKey(text)
-	if err != nil || k.RootSPKI != ident.SPKI(a.ca.root) {
+	if err != nil || !a.ca.current.Load().pinnable(k.RootSPKI) {
 		return k, false
 	}
 	stored, err := a.authenticate(k.ID, k.Secret[:])

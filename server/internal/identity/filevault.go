@@ -50,6 +50,22 @@ func (v *FileVault) Replace(_ context.Context, name string, secret []byte) error
 	return v.write(name, secret, replacePrivate)
 }
 
+// Delete implements Vault: the file is gone from the disk when it returns.
+func (v *FileVault) Delete(_ context.Context, name string) error {
+	path := filepath.Join(v.dir, name)
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(v.dir)
+	}
+	if err != nil {
+		return fileError("remove "+path, err)
+	}
+	return nil
+}
+
 func (v *FileVault) write(name string, secret []byte, write func(string, []byte) error) error {
 	if err := os.MkdirAll(v.dir, 0o700); err != nil {
 		return fileError("make the directory for keys", err)

@@ -2,7 +2,8 @@
 // authority, service keys, namespaces, and what has been taken back. It decides and
 // keeps; doors carry its answers, and what both ends of a connection check is in the
 // root module's internal/ident. Its only goroutine is the timer that renews the
-// runtime's own certificate and lets old revocations go: Start arms it, Stop ends it.
+// runtime's own certificate, issuer and root and lets old revocations go: Start arms it,
+// Stop ends it.
 package identity
 
 import (
@@ -18,6 +19,7 @@ import (
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/id"
 	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/tx"
 )
 
@@ -60,6 +62,10 @@ type Config struct {
 	// service cannot take it; nil: only the certificates issued since the start count.
 	// It must not wait.
 	Holder func(namespace, instance string) (service string, held bool)
+	// Alarms is told of what ends soon although it should have been renewed; nil: nobody.
+	Alarms *alarm.Board
+	// Shared says that other nodes use the same store.
+	Shared bool
 }
 
 // Format implements fmt.Formatter: what tells one configuration from another, without
@@ -94,6 +100,15 @@ type Authority struct {
 	operator operatorToken
 	devKey   *ident.Key
 
+	// Of upkeep.work.
+	ownRevision int64           // the hierarchy that the runtime's own chain is made for
+	alive       time.Time       // when metaAlive was last written
+	keyAlarms   map[string]bool // codes of the keys' alarms that are up
+
+	rootsMu      sync.Mutex
+	nextRootsSub int
+	rootsSubs    map[int]func()
+
 	holderMu sync.RWMutex
 	holder   func(namespace, instance string) (service string, held bool)
 }
@@ -109,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	a := &Authority{
 		cfg: cfg, db: cfg.DB, store: cfg.Storage, clock: cfg.Clock, log: cfg.Log, vault: cfg.Vault, holder: cfg.Holder,
 		trust: ident.NewTrust(cfg.Clock), keys: newKeyring(), names: newNamespaces(),
-		issued: newIssued(), renewals: newLimiter(cfg.LeafLife),
+		issued: newIssued(), renewals: newLimiter(cfg.LeafLife), rootsSubs: make(map[int]func()),
 	}
 	a.upkeep = newUpkeep(a)
 	if a.mac, err = openSecret(ctx, a.meta(), cfg.Vault, cfg.ClusterSecret); err != nil {
@@ -119,11 +134,15 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	if a.ca, err = openCA(ctx, a.meta(), cfg); err != nil {
 		return nil, err
 	}
-	a.trust.SetRoots([]*x509.Certificate{a.ca.root})
+	a.ca.changed = a.rooted
+	a.rooted()
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.renewOwn(ctx); err != nil {
+	if err := a.followRoots(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.markAlive(ctx, cfg.Clock.Now()); err != nil {
 		return nil, err
 	}
 	if err := a.openFiles(ctx); err != nil {
@@ -197,13 +216,14 @@ func (a *Authority) load(ctx context.Context) error {
 		return err
 	}
 	a.revs = newRevocations(time.Duration(life) * time.Microsecond)
+	a.ca.longest.Store(int64(time.Duration(life) * time.Microsecond))
 	if err := a.Reload(ctx); err != nil {
 		return err
 	}
 	return a.ensureDefault(ctx)
 }
 
-// Reload reads keys, revocations and namespaces again, for when the store may know
+// Reload reads keys, revocations, namespaces and the state of the roots again, for when the store may know
 // more than memory does: after a commit whose outcome was unknown. It writes nothing.
 func (a *Authority) Reload(ctx context.Context) error {
 	var keys []*Key
@@ -226,7 +246,7 @@ func (a *Authority) Reload(ctx context.Context) error {
 	a.names.replace(names)
 	a.revoked(revoked...)
 	a.sweep(a.clock.Now())
-	return nil
+	return a.ca.refresh(ctx)
 }
 
 // Start keeps the runtime's certificate fresh until Stop. It is safe to call twice and

@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,6 +53,20 @@ func (r *keyring) ended(after, now time.Time) (ids []string, next time.Time) {
 		}
 	}
 	return ids, next
+}
+
+// ending returns the service keys that have an end and no successor, the soonest first.
+func (r *keyring) ending() []*Key {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var out []*Key
+	for _, k := range r.keys {
+		if k.Kind == KindService && !k.Expires.IsZero() && k.Revoked.IsZero() && !k.rotated() {
+			out = append(out, k)
+		}
+	}
+	slices.SortFunc(out, func(x, y *Key) int { return cmp.Or(x.Expires.Compare(y.Expires), cmp.Compare(x.ID, y.ID)) })
+	return out
 }
 
 // usable returns an Unauthenticated error that says why the key no longer counts.
@@ -121,7 +137,7 @@ func clip(s string) string {
 
 // newKeyMaterial returns a fresh key that is pinned to the root in force.
 func (a *Authority) newKeyMaterial(now time.Time) ident.Key {
-	k := ident.Key{ID: a.ids.New(ident.KeyIDPrefix, now), RootSPKI: ident.SPKI(a.ca.root)}
+	k := ident.Key{ID: a.ids.New(ident.KeyIDPrefix, now), RootSPKI: ident.SPKI(a.ca.current.Load().active().cert)}
 	fillRandom(k.Secret[:])
 	return k
 }

@@ -211,3 +211,15 @@ func (m *memory) PutMeta(t tx.Tx, name string, value []byte) error {
 	of(t).meta[name] = bytes.Clone(value)
 	return nil
 }
+
+func (m *memory) SwapMeta(t tx.Tx, name string, old, value []byte) error {
+	if now, ok := of(t).meta[name]; !ok || !bytes.Equal(now, old) {
+		return fmt.Errorf("%s: %w", name, tx.ErrStale)
+	}
+	return m.PutMeta(t, name, value)
+}
+
+func (m *memory) DeleteMeta(t tx.Tx, name string) error {
+	delete(of(t).meta, name)
+	return nil
+}

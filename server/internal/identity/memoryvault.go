@@ -45,6 +45,14 @@ func (v *MemoryVault) Replace(_ context.Context, name string, secret []byte) err
 	return nil
 }
 
+// Delete implements Vault.
+func (v *MemoryVault) Delete(_ context.Context, name string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.secrets, name)
+	return nil
+}
+
 func (v *MemoryVault) set(name string, secret []byte) {
 	if v.secrets == nil {
 		v.secrets = make(map[string][]byte)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/tx"
@@ -11,7 +12,8 @@ import (
 
 // The names in the store's meta table.
 const (
-	metaRoot        = "identity.root"         // the root certificate, DER
+	metaHierarchy   = "identity.hierarchy"    // roots and the phase of their rotation, see hierarchy
+	metaAlive       = "identity.alive"        // when a node last used this cluster, big-endian microseconds; only of a shared store
 	metaSecretCheck = "identity.secret_check" // proves the cluster secret
 	metaLeafLife    = "identity.leaf_life"    // the longest life any leaf was ever given, big-endian microseconds
 	metaVault       = "identity.vault."       // + name: what a MetaVault keeps
@@ -43,6 +45,15 @@ func (m meta) put(ctx context.Context, name string, value []byte) error {
 	return m.db.Write(ctx, func(t tx.Tx) error { return m.store.PutMeta(t, name, value) })
 }
 
+// swap returns tx.ErrStale when the value is no longer old.
+func (m meta) swap(ctx context.Context, name string, old, value []byte) error {
+	return m.db.Write(ctx, func(t tx.Tx) error { return m.store.SwapMeta(t, name, old, value) })
+}
+
+func (m meta) remove(ctx context.Context, name string) error {
+	return m.db.Write(ctx, func(t tx.Tx) error { return m.store.DeleteMeta(t, name) })
+}
+
 // first returns the value in force: the one that is stored, or, where there is none
 // yet, value, stored now. It holds however many nodes start at once.
 func (m meta) first(ctx context.Context, name string, value []byte) ([]byte, error) {
@@ -70,14 +81,28 @@ func (m meta) largest(ctx context.Context, name string, n int64) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	if len(old) != 8 {
-		return 0, errs.New(errs.Internal, "%s has %d bytes in the store, want 8", name, len(old))
+	kept, err := parseNumber(name, old)
+	if err != nil {
+		return 0, err
 	}
-	if kept := int64(binary.BigEndian.Uint64(old)); kept >= n {
+	if kept >= n {
 		return kept, nil
 	}
 	if err := m.put(ctx, name, value); err != nil {
 		return 0, storageError("store "+name, err)
 	}
 	return n, nil
+}
+
+func parseNumber(name string, value []byte) (int64, error) {
+	if len(value) != 8 {
+		return 0, errs.New(errs.Internal, "%s has %d bytes in the store, want 8", name, len(value))
+	}
+	return int64(binary.BigEndian.Uint64(value)), nil //nolint:gosec // largest has written it from one
+}
+
+// parseLife reads metaLeafLife.
+func parseLife(value []byte) (time.Duration, error) {
+	n, err := parseNumber(metaLeafLife, value)
+	return time.Duration(n) * time.Microsecond, err
 }

@@ -55,6 +55,12 @@ type Storage interface {
 	InsertMeta(t tx.Tx, name string, value []byte) error
 	// PutMeta sets the value of a name, whether it had one or not.
 	PutMeta(t tx.Tx, name string, value []byte) error
+	// SwapMeta replaces the value of a name if it is still old; of several transactions
+	// that do so at once, on any node, exactly one succeeds. tx.ErrStale: it has another
+	// value, or none.
+	SwapMeta(t tx.Tx, name string, old, value []byte) error
+	// DeleteMeta removes the value of a name. Removing none is no error.
+	DeleteMeta(t tx.Tx, name string) error
 }
 
 // Kind says what a key is good for.

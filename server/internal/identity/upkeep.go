@@ -1,14 +1,17 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,15 +104,21 @@ func (u *upkeep) armAt(at time.Time) {
 
 // next returns when to look again at what is due.
 func (u *upkeep) next(now time.Time) time.Time {
-	u.mu.Lock()
-	at := u.renew
-	u.mu.Unlock()
-	for _, other := range []time.Time{u.a.sweep(now), u.a.ca.issuerRenewAt(), now.Add(upkeepLongest)} {
+	at := u.due()
+	_, step := u.a.ca.current.Load().due(u.a.ca.lives())
+	for _, other := range []time.Time{u.a.sweep(now), u.a.ca.issuerRenewAt(), step, now.Add(u.a.ca.lookEvery())} {
 		if !other.IsZero() && other.Before(at) {
 			at = other
 		}
 	}
 	return at
+}
+
+// due is when the runtime's own certificate is to be renewed.
+func (u *upkeep) due() time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.renew
 }
 
 // round does what is due and sets the timer again.
@@ -135,10 +144,13 @@ func (u *upkeep) round() {
 			a.log.Error("identity upkeep", "error", err)
 		}
 	}
-	note(a.ca.freshIssuer(ctx))
-	if !now.Before(due) || now.Before(a.trust.Identity().NotBefore) {
+	note(a.ca.advance(ctx))
+	note(a.followRoots(ctx))
+	if renewed := !due.Equal(u.due()); !renewed && (!now.Before(due) || now.Before(a.trust.Identity().NotBefore)) {
 		note(a.renewOwn(ctx))
 	}
+	note(a.markAlive(ctx, now))
+	a.watchExpiry(now)
 	a.issued.sweep(now)
 	a.renewals.sweep(now)
 	next := u.next(now)
@@ -164,8 +176,13 @@ func (a *Authority) renewOwn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The root goes along for those who know only its hash, from their key.
-	chain = append(chain, a.ca.root.Raw)
+	// The roots go along for those who know only the hash of one, from their key.
+	h := a.ca.current.Load()
+	for _, more := range h.ways() {
+		if !slices.ContainsFunc(chain, func(has []byte) bool { return bytes.Equal(has, more) }) {
+			chain = append(chain, more)
+		}
+	}
 	if err := a.trust.SetCertificate(tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: cert}); err != nil {
 		return err
 	}
@@ -176,7 +193,25 @@ func (a *Authority) renewOwn(ctx context.Context) error {
 	a.upkeep.mu.Lock()
 	a.upkeep.renew = due
 	a.upkeep.mu.Unlock()
+	a.ownRevision = h.Revision
 	a.log.Debug("the runtime has a new certificate", "not_after", id.NotAfter)
+	return nil
+}
+
+// aliveFor is how long after its last sign of life a node that shares the store may
+// still be using it.
+const aliveFor = 3 * time.Minute
+
+// markAlive leaves the sign of life by which Recover knows that a runtime uses a store
+// which several may.
+func (a *Authority) markAlive(ctx context.Context, now time.Time) error {
+	if since := now.Sub(a.alive); !a.cfg.Shared || since >= 0 && since < aliveFor/3 {
+		return nil
+	}
+	if err := a.meta().put(ctx, metaAlive, binary.BigEndian.AppendUint64(nil, uint64(now.UnixMicro()))); err != nil { //nolint:gosec // read back as it was
+		return storageError("leave a sign of life", err)
+	}
+	a.alive = now
 	return nil
 }
 

@@ -18,6 +18,8 @@ type Vault interface {
 	Create(ctx context.Context, name string, secret []byte) error
 	// Replace puts a secret in the place of another, or of none, all or nothing.
 	Replace(ctx context.Context, name string, secret []byte) error
+	// Delete removes a secret. Removing none is no error.
+	Delete(ctx context.Context, name string) error
 }
 
 // MetaVault keeps secrets in the store's meta table, always wrapped.
@@ -69,6 +71,11 @@ func (v *MetaVault) Replace(ctx context.Context, name string, secret []byte) err
 		return err
 	}
 	return v.meta.put(ctx, metaVault+name, sealed)
+}
+
+// Delete implements Vault.
+func (v *MetaVault) Delete(ctx context.Context, name string) error {
+	return v.meta.remove(ctx, metaVault+name)
 }
 
 // loadOrCreate returns the secret of a name, made by fresh if there is none yet.

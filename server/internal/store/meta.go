@@ -36,3 +36,24 @@ func (s *Store) PutMeta(t tx.Tx, name string, value []byte) error {
 	}
 	return nil
 }
+
+// SwapMeta implements identity.Storage.
+func (s *Store) SwapMeta(t tx.Tx, name string, old, value []byte) error {
+	n, err := exec(t, `UPDATE meta SET value = $1, revision = revision + 1, updated_at = $2
+		WHERE name = $3 AND value = $4`, bytesOf(value), engine.Micros(s.clock.Now()), name, bytesOf(old))
+	switch {
+	case err != nil:
+		return fmt.Errorf("swap the value of %q: %w", name, err)
+	case n == 0:
+		return fmt.Errorf("swap the value of %q: %w", name, tx.ErrStale)
+	}
+	return nil
+}
+
+// DeleteMeta implements identity.Storage.
+func (s *Store) DeleteMeta(t tx.Tx, name string) error {
+	if _, err := exec(t, `DELETE FROM meta WHERE name = $1`, name); err != nil {
+		return fmt.Errorf("delete the value of %q: %w", name, err)
+	}
+	return nil
+}

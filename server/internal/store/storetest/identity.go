@@ -240,3 +240,57 @@ func testMeta(t *testing.T, open Open) {
 		t.Errorf("a nil value came back as %#v, %v, want an empty slice", got, err)
 	}
 }
+
+func testSwapMeta(t *testing.T, open Open) {
+	s := open(t)
+	swap := func(name, old, value string) error {
+		return s.Write(t.Context(), func(t2 tx.Tx) error { return s.SwapMeta(t2, name, []byte(old), []byte(value)) })
+	}
+	remove := func(name string) {
+		t.Helper()
+		write(t, s, func(t2 tx.Tx) error { return s.DeleteMeta(t2, name) })
+	}
+	is(t, "a swap of nothing", swap("state", "", "1"), tx.ErrStale)
+	write(t, s, func(t2 tx.Tx) error {
+		return errors.Join(s.InsertMeta(t2, "state", []byte("1")), s.InsertMeta(t2, "other", []byte("1")))
+	})
+	is(t, "a swap of another value", swap("state", "2", "3"), tx.ErrStale)
+	is(t, "a swap", swap("state", "1", "2"), nil)
+	is(t, "the same swap again", swap("state", "1", "2"), tx.ErrStale)
+	read(t, s, func(t2 tx.Tx) error {
+		state, err := s.Meta(t2, "state")
+		equal(t, "the swapped value", string(state), "2")
+		other, err2 := s.Meta(t2, "other")
+		equal(t, "another value", string(other), "1")
+		return errors.Join(err, err2)
+	})
+
+	// Of many at once one succeeds.
+	const many = 8
+	results := make(chan error, many)
+	for i := range many {
+		go func() { results <- swap("state", "2", "by "+string(rune('a'+i))) }()
+	}
+	won := 0
+	for range many {
+		switch err := <-results; {
+		case err == nil:
+			won++
+		case !errors.Is(err, tx.ErrStale):
+			t.Errorf("a swap among many: %v", err)
+		}
+	}
+	equal(t, "swaps that succeeded", won, 1)
+
+	for range 2 {
+		remove("state")
+	}
+	is(t, "a swap of what was deleted", swap("state", "2", "3"), tx.ErrStale)
+	read(t, s, func(t2 tx.Tx) error {
+		if _, err := s.Meta(t2, "state"); !errors.Is(err, tx.ErrNotFound) {
+			t.Errorf("a deleted value: %v", err)
+		}
+		_, err := s.Meta(t2, "other")
+		return err
+	})
+}

@@ -27,6 +27,7 @@ type model struct {
 	epoch       uint64
 	rules       map[string]rules.Row
 	shadow      map[string]rules.ShadowDenial
+	keyedModel
 }
 
 var _ Store = (*model)(nil)
@@ -41,6 +42,7 @@ func newModel() *model {
 		namespaces: map[string]identity.Namespace{}, meta: map[string]string{},
 		instances: map[string]registry.Row{}, tombstones: map[string]catalog.Tombstone{},
 		rules: map[string]rules.Row{}, shadow: map[string]rules.ShadowDenial{},
+		keyedModel: newKeyedModel(),
 	}
 }
 
@@ -49,6 +51,7 @@ func (m *model) clone() *model {
 		maps.Clone(m.keys), maps.Clone(m.revocations), maps.Clone(m.namespaces), maps.Clone(m.meta),
 		maps.Clone(m.instances), maps.Clone(m.tombstones), m.epoch,
 		maps.Clone(m.rules), maps.Clone(m.shadow),
+		m.keyedModel.clone(),
 	}
 }
 
@@ -178,6 +181,19 @@ func (m *model) InsertMeta(_ tx.Tx, name string, value []byte) error {
 		return tx.ErrExists
 	}
 	m.meta[name] = string(value)
+	return nil
+}
+
+func (m *model) SwapMeta(_ tx.Tx, name string, old, value []byte) error {
+	if now, ok := m.meta[name]; !ok || now != string(old) {
+		return tx.ErrStale
+	}
+	m.meta[name] = string(value)
+	return nil
+}
+
+func (m *model) DeleteMeta(_ tx.Tx, name string) error {
+	delete(m.meta, name)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/rules"
@@ -110,7 +111,7 @@ func Agree(t *testing.T, all map[string]Store) {
 // clean empties every table.
 func clean(t testing.TB, s Store) error {
 	return s.Write(t.Context(), func(t2 tx.Tx) error {
-		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials"} {
+		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials", "idempotency", "idempotency_owners"} {
 			if _, err := t2.(engine.Tx).Exec("DELETE FROM " + table); err != nil {
 				return err
 			}
@@ -134,6 +135,10 @@ func dump(t testing.TB, s Store) map[string]any {
 		add("namespaces", namespaces, e)
 		instances, e := s.Instances(t2)
 		add("instances", instances, e)
+		for _, key := range []string{"x", "payments"} {
+			records, e := s.IdempotencyRecords(t2, idempotency.Filter{Key: key})
+			add("records of "+key, records, e)
+		}
 		stones, e := s.Tombstones(t2, time.Time{})
 		add("tombstones", stones, e)
 		laid, e := s.Rules(t2)
@@ -213,6 +218,14 @@ func operations() *rapid.Generator[operation] {
 			{"Namespaces", func(s Store, t tx.Tx) (any, error) { return s.Namespaces(t) }},
 			{"Meta", func(s Store, t tx.Tx) (any, error) { return s.Meta(t, id) }},
 			{"InsertMeta", func(s Store, t tx.Tx) (any, error) { return nothing(s.InsertMeta(t, id, data)) }},
+			{"SwapMeta", func(s Store, t tx.Tx) (any, error) {
+				old := data // seldom what is there
+				if now, err := s.Meta(t, id); err == nil && revision > 0 {
+					old = now
+				}
+				return nothing(s.SwapMeta(t, id, old, data))
+			}},
+			{"DeleteMeta", func(s Store, t tx.Tx) (any, error) { return nothing(s.DeleteMeta(t, id)) }},
 			{"PutMeta", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutMeta(t, id, data)) }},
 			{"PutInstance", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutInstance(t, &row)) }},
 			{"DeleteInstance", func(s Store, t tx.Tx) (any, error) { return nothing(s.DeleteInstance(t, namespace, id)) }},
@@ -229,6 +242,7 @@ func operations() *rapid.Generator[operation] {
 			{"ClearShadow", func(s Store, t tx.Tx) (any, error) { return s.ClearShadow(t, namespace) }},
 			{"NextEpoch", func(s Store, t tx.Tx) (any, error) { return s.NextEpoch(t) }},
 		}
+		all = append(all, keyedOperations(t)...)
 		op := rapid.SampledFrom(all).Draw(t, "op")
 		op.name = fmt.Sprintf("%s(%q %q %q %v %v %x %d)", op.name, namespace, id, text, at, at2, data, revision)
 		return op

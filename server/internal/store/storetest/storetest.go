@@ -7,6 +7,7 @@ package storetest
 import (
 	"testing"
 
+	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/rules"
@@ -19,6 +20,7 @@ type Store interface {
 	identity.Storage
 	registry.Storage
 	rules.Storage
+	idempotency.Storage
 	Close() error
 }
 
@@ -32,11 +34,15 @@ func Run(t *testing.T, open Open) {
 		"revocations":         testRevocations,
 		"namespaces":          testNamespaces,
 		"meta":                testMeta,
+		"swap_meta":           testSwapMeta,
 		"instances":           testInstances,
 		"tombstones":          testTombstones,
 		"epochs":              testEpochs,
 		"rules":               testRules,
 		"shadow denials":      testShadow,
+		"keyed":               testKeyed,
+		"keyed_expiry":        testKeyedExpiry,
+		"keyed_race":          testKeyedRace,
 		"values":              testValues,
 		"rollback":            testRollback,
 		"after commit":        testAfterCommit,
