@@ -11,6 +11,7 @@ func (r *Runtime) registerMetrics() error {
 	b := &r.built
 	return b.metrics.Register(
 		metrics.Calls(b.router.Stats),
+		metrics.Rules(b.rules.Stats),
 		metrics.Instances(func() []*catalog.Instance { return b.registry.List(registry.Filter{}) }),
 		metrics.Alarms(b.alarms.List),
 		metrics.Counter("registrations_total", "Registrations that changed something.", func() float64 { return float64(b.registry.Stats().Registrations) }),

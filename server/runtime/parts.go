@@ -20,6 +20,7 @@ import (
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/router"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/store"
 	"telford.dev/telford/server/internal/tx"
 )
@@ -40,6 +41,7 @@ type components struct {
 	metrics   *metrics.Metrics
 	store     *store.Store
 	authority *identity.Authority
+	rules     *rules.Rules
 	registry  *registry.Registry
 	router    *router.Router
 	gate      *admit.Gate
@@ -58,6 +60,7 @@ func (r *Runtime) plan(early chan<- error) []*part {
 	parts := []*part{
 		{name: "store", start: r.startStore, stop: func(context.Context) error { return r.built.store.Close() }},
 		{name: "identity", start: r.startIdentity, stop: func(ctx context.Context) error { return r.built.authority.Stop(ctx) }},
+		{name: "rules", start: r.startRules, stop: func(ctx context.Context) error { return r.built.rules.Stop(ctx) }},
 		{name: "registry", start: r.startRegistry, stop: func(ctx context.Context) error { return r.built.registry.Stop(ctx) }},
 		{name: "router", start: r.startRouter, stop: r.stopRouter, door: true},
 	}
@@ -121,15 +124,31 @@ func (r *Runtime) vault() (identity.Vault, error) {
 	}
 }
 
+// startRules reads what operators have laid down, by which everything behind it goes.
+func (r *Runtime) startRules(ctx context.Context) (err error) {
+	s, authority := r.built.store, r.built.authority
+	r.built.rules, err = rules.Open(ctx, rules.Config{
+		DB: s, Storage: s, Namespaces: authority, Clock: s.Clock(), Log: r.part("rules"),
+	})
+	if err != nil {
+		return err
+	}
+	s.OnReopen(r.built.rules.Reload)
+	authority.AddTenant(r.built.rules)
+	return r.built.rules.Start(ctx)
+}
+
 func (r *Runtime) startRegistry(ctx context.Context) (err error) {
 	s := r.built.store
 	r.built.registry, err = registry.Open(ctx, registry.Config{
-		DB: s, Storage: s, Clock: s.Clock(), Log: r.part("registry"), Zone: r.cfg.Zone,
+		DB: s, Storage: s, Policy: r.built.rules, Clock: s.Clock(), Log: r.part("registry"), Zone: r.cfg.Zone,
 	})
 	if err != nil {
 		return err
 	}
 	s.OnReopen(r.built.registry.Reload)
+	r.built.rules.OnChange(r.built.registry.Apply)
+	r.built.authority.AddTenant(r.built.registry)
 	r.built.authority.SetHolder(func(namespace, instance string) (string, bool) {
 		i, err := r.built.registry.Get(namespace, instance)
 		if err != nil {
@@ -148,12 +167,12 @@ const returning = 30 * time.Second
 func (r *Runtime) startRouter(context.Context) error {
 	b := &r.built
 	b.router = router.New(router.Config{
-		Index: b.registry, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.clock, Log: r.part("router"),
-		Returning: returning,
+		Index: b.registry, Policy: b.rules, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.clock, Log: r.part("router"),
+		Returning: returning, Failing: b.registry,
 	})
 	b.gate = admit.New(b.authority, b.authority.Trust())
 	b.sessions = sessions.New(sessions.Config{
-		Registry: b.registry, Router: b.router, Authority: b.authority, Zone: r.cfg.Zone,
+		Registry: b.registry, Router: b.router, Authority: b.authority, Rules: b.rules, Zone: r.cfg.Zone,
 		Version: BuildInfo().Version, Clock: r.clock, Log: r.part("sessions"),
 	})
 	b.admin = admin.New(admin.Config{

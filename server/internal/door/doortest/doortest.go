@@ -20,6 +20,7 @@ import (
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/router"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/tx"
 )
 
@@ -28,6 +29,7 @@ type Store interface {
 	tx.DB
 	identity.Storage
 	registry.Storage
+	rules.Storage
 }
 
 // Options are what tests change.
@@ -44,6 +46,7 @@ type Options struct {
 // Backend is what stands behind the doors.
 type Backend struct {
 	Authority *identity.Authority
+	Rules     *rules.Rules
 	Registry  *registry.Registry
 	Router    *router.Router
 	Sessions  *sessions.Server
@@ -72,15 +75,23 @@ func New(t testing.TB, store Store, opt Options) *Backend {
 	}
 	must(t, b.Authority.Start(ctx))
 	t.Cleanup(func() { must(t, b.Authority.Stop(ctx)) })
-	b.Registry, err = registry.Open(ctx, registry.Config{DB: store, Storage: store, Clock: opt.Clock, Log: log})
+	b.Rules, err = rules.Open(ctx, rules.Config{DB: store, Storage: store, Namespaces: b.Authority, Clock: opt.Clock, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
+	must(t, b.Rules.Start(ctx))
+	t.Cleanup(func() { must(t, b.Rules.Stop(ctx)) })
+	b.Registry, err = registry.Open(ctx, registry.Config{DB: store, Storage: store, Policy: b.Rules, Clock: opt.Clock, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Rules.OnChange(b.Registry.Apply)
 	must(t, b.Registry.Start(ctx))
 	t.Cleanup(func() { must(t, b.Registry.Stop(ctx)) })
-	b.Router = router.New(router.Config{Index: b.Registry, Clock: opt.Clock, Log: log})
+	b.Router = router.New(router.Config{Index: b.Registry, Policy: b.Rules, Clock: opt.Clock, Log: log})
 	cfg := opt.Sessions
 	cfg.Registry, cfg.Router, cfg.Authority, cfg.Clock, cfg.Log = b.Registry, b.Router, b.Authority, opt.Clock, log
+	cfg.Rules = b.Rules
 	b.Sessions = sessions.New(cfg)
 	b.Gate = admit.New(b.Authority, b.Authority.Trust())
 	t.Cleanup(b.Gate.Close)

@@ -174,6 +174,9 @@ func (l *rawLink) hello() {
 	if m := l.heard(); m.GetRevocation() == nil || !m.GetRevocation().GetSnapshot() {
 		l.t.Fatalf("after HelloAck: %v", m)
 	}
+	if m := l.heard(); m.GetRules().GetRevision() == 0 {
+		l.t.Fatalf("behind the revocations came %v, not the rules", m)
+	}
 }
 
 // str and name encode a string, and a name in full.

@@ -44,6 +44,8 @@ func (p *Port) handle(m *telfordv1.ClientMessage) *errs.Error {
 		h.peer.OnCancel(v.Cancel.GetSeq())
 	case *telfordv1.ClientMessage_Goodbye:
 		p.goodbye(v.Goodbye)
+	case *telfordv1.ClientMessage_Report:
+		return p.report(h, v.Report)
 	case nil:
 		return errs.New(errs.InvalidArgument, "a control message is empty, or newer than this runtime")
 	default:
@@ -207,6 +209,9 @@ func (p *Port) welcome(h *held, v verdict, m *telfordv1.Hello, token string) *er
 	if err := p.sendRevoked(); err != nil {
 		return errs.From(err)
 	}
+	if err := p.sendRules(true); err != nil {
+		return errs.From(err)
+	}
 	if err := p.release(); err != nil {
 		return errs.From(err)
 	}
@@ -239,7 +244,10 @@ func (p *Port) register(h *held, d *telfordv1.Declaration) *errs.Error {
 		h.mu.Unlock()
 		h.reachable()
 	}
-	return errs.From(p.say(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Registered{Registered: answer}}))
+	if err := p.say(&telfordv1.ServerMessage{Message: &telfordv1.ServerMessage_Registered{Registered: answer}}); err != nil {
+		return errs.From(err)
+	}
+	return errs.From(p.sendRules(true))
 }
 
 func (p *Port) status(h *held, c *telfordv1.StatusChange) {

@@ -152,6 +152,7 @@ func (h *held) unreachable() {
 	if h.reach != nil {
 		h.reach()
 		h.reach = nil
+		h.server.pushes.counted(h.key.namespace, h.owner.Identity.Service)
 	}
 }
 
@@ -167,6 +168,7 @@ func (h *held) reachable() {
 	end, ok := h.server.cfg.Registry.Session(h.key.namespace, h.key.instance)
 	if ok {
 		h.reach = end
+		h.server.pushes.counted(h.key.namespace, h.owner.Identity.Service)
 	}
 	h.mu.Unlock()
 	if !ok {

@@ -52,15 +52,20 @@ type Port struct {
 	opened chan struct{}
 	once   sync.Once
 
+	// ruled: the rules may be others than the instance was told.
+	ruled atomic.Bool
+
 	mu       sync.Mutex
 	early    [][]byte // control messages of the session that wait for HelloAck
 	revoked  []*telfordv1.Revocation
-	news     chan struct{}      // has a token when revoked is not empty
+	news     chan struct{}      // has a token when revoked is not empty, or ruled is set
 	watching context.CancelFunc // nil while nothing is watched
 	retired  bool
 	watched  sync.WaitGroup
 
 	// Of the goroutine of Serve.
+	told    told
+	sees    sees
 	beat    *session.Heartbeat // nil before Hello
 	pinging chan time.Duration // the answer to the ping under way; nil when there is none
 	pinged  time.Time
@@ -201,7 +206,7 @@ func (p *Port) run() {
 			p.ponged(rtt)
 			p.rearm(&timer)
 		case <-p.news:
-			p.sendRevocations()
+			p.sendNews()
 		case <-timer.C():
 			if p.beat == nil {
 				p.t.Close(errs.New(errs.DeadlineExceeded, "no Hello came within %s of the connection", p.server.cfg.HelloTimeout))

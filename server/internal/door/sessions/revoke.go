@@ -65,9 +65,6 @@ func (p *Port) sendRevoked() error {
 
 // sendRevocations sends what was revoked since.
 func (p *Port) sendRevocations() {
-	if p.beat == nil {
-		return // HelloAck will be followed by all of it
-	}
 	p.mu.Lock()
 	list := p.revoked
 	p.revoked = nil

@@ -22,6 +22,7 @@ import (
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/id"
 	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/internal/limit"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/session"
 	"telford.dev/telford/server/internal/registry"
@@ -36,6 +37,9 @@ type Registry interface {
 	Session(namespace, id string) (end func(), ok bool)
 	Leaving(namespace, id string) bool
 	Watch(namespace string, services []string, after catalog.Revision) *registry.Watcher
+	Get(namespace, id string) (*catalog.Instance, error)
+	Forbidden(namespace, id string) []catalog.DeclarationWarning
+	SetFailing(namespace, id string, until time.Time)
 }
 
 // Router delivers calls; *router.Router is one.
@@ -51,14 +55,18 @@ type Authority interface {
 	Trust() *ident.Trust
 }
 
-// Config is what a Server is made of. Registry, Router and Authority are required; zero
-// values of the rest mean the default.
+// Config is what a Server is made of. Registry, Router, Authority and Rules are required;
+// zero values of the rest mean the default.
 type Config struct {
 	Registry  Registry
 	Router    Router
 	Authority Authority
-	Zone      string
-	Version   string
+	Rules     Rules
+	// Shares turns a limit of a service into what one of its instances gets at present,
+	// where the service has it as a whole; nil: as it was laid down. It must not wait.
+	Shares  func(namespace string, r limit.Rule) limit.Rule
+	Zone    string
+	Version string
 	// Epoch tells this process of the runtime from its predecessors; 0: the time of New.
 	Epoch uint64
 	Clock clock.Clock
@@ -124,10 +132,12 @@ type Server struct {
 	ports      map[*Port]struct{}
 	fenced     map[digest]struct{}
 	fencedLine []digest // oldest first
-	cancel     func()   // of the subscription to revocations
+	cancel     []func() // of the subscriptions to revocations and rules
 
 	// stopping is set under mu and read without.
 	stopping atomic.Bool
+
+	pushes pushes
 
 	wg sync.WaitGroup // ports being served, and farewells
 }
@@ -138,7 +148,8 @@ func New(cfg Config) *Server {
 		cfg:      cfg.withDefaults(),
 		sessions: make(map[key]*held), ports: make(map[*Port]struct{}), fenced: make(map[digest]struct{}),
 	}
-	s.cancel = s.cfg.Authority.OnRevocation(s.revoked)
+	s.pushes.init(s)
+	s.cancel = []func(){s.cfg.Authority.OnRevocation(s.revoked), s.cfg.Rules.OnChange(s.pushes.changed)}
 	return s
 }
 

@@ -65,9 +65,10 @@ func (s *Server) Stop(ctx context.Context) {
 		ports = append(ports, p)
 	}
 	s.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	for _, f := range cancel {
+		f()
 	}
+	s.pushes.stop()
 	if first {
 		over := min(time.Duration(len(ports))*perSession+retryStopping, maxSpread)
 		for _, p := range ports {

@@ -22,6 +22,7 @@ func (p *Port) watch(h *held, m *telfordv1.WatchRequest) {
 	p.stopWatching()
 	p.watched.Wait()
 	services := m.GetServices()
+	p.sees = sees{m.GetAll(), services}
 	if m.GetAll() {
 		services = nil
 	} else if len(services) == 0 {
