@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"telford.dev/telford/internal/clock"
+	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/rules"
@@ -57,10 +58,11 @@ type Store struct {
 }
 
 var (
-	_ tx.DB            = (*Store)(nil)
-	_ identity.Storage = (*Store)(nil)
-	_ registry.Storage = (*Store)(nil)
-	_ rules.Storage    = (*Store)(nil)
+	_ tx.DB               = (*Store)(nil)
+	_ identity.Storage    = (*Store)(nil)
+	_ registry.Storage    = (*Store)(nil)
+	_ idempotency.Storage = (*Store)(nil)
+	_ rules.Storage       = (*Store)(nil)
 )
 
 // Open opens the store that cfg names and brings its schema up to date. Errors name
