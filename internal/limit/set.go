@@ -28,15 +28,19 @@ func NewSet(o Options) *Set { return &Set{opt: o} }
 // One with the same key goes on counting with the new numbers. Calls that run, and were
 // not counted by a key before, are not counted by it later.
 func (s *Set) Replace(limits []catalog.Limit) {
+	limits = ordered(limits)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if slices.Equal(limits, s.Limits()) {
+		return
+	}
 	var pool []*Limiter
 	if old := s.active.Load(); old != nil {
 		pool = slices.Clone(*old)
 	}
 	pool = append(pool, s.idle...)
 	next := make([]*Limiter, 0, len(limits))
-	for _, l := range ordered(limits) {
+	for _, l := range limits {
 		i := slices.IndexFunc(pool, func(m *Limiter) bool { return m.limit.Load().Key == l.Key })
 		if i < 0 {
 			next = append(next, NewLimiter(l, s.opt))

@@ -12,6 +12,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/chain"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/limit"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
@@ -44,6 +45,12 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 		m.ended.count(err)
 		return nil, err
 	}
+	var quota limit.Held
+	if err := r.enterNamespace(ctx, key.namespace, req, &quota); err != nil {
+		m.ended.count(err)
+		return nil, err
+	}
+	defer quota.Leave()
 	if r.keys != nil && req.Call.IdempotencyKey != "" {
 		reply, err := r.keyed(ctx, deadline, req, key, v)
 		if err != nil {
@@ -75,17 +82,11 @@ func (p *picking) run(ctx context.Context, deadline time.Time, s *service, v *vi
 				return nil, err
 			}
 		}
-		if p.claim != nil {
-			if err := p.claim(e); err != nil {
-				p.judge(e, resilience.Neither, p.now)
-				return nil, err
-			}
-		}
-		reply, err := p.deliver(ctx, deadline, e, m)
+		reply, err := p.serve(ctx, deadline, e, m)
 		if err == nil {
 			return reply, nil
 		}
-		if !resilience.Repick(err) {
+		if p.unclaimed || !resilience.Repick(err) {
 			return nil, err
 		}
 		if p.refused(ctx, e, err); len(p.tried) >= resilience.MaxRepicks {
@@ -94,6 +95,21 @@ func (p *picking) run(ctx context.Context, deadline time.Time, s *service, v *vi
 		s, v = p.router.current(p.key)
 	}
 }
+
+// claimed gives the call to one instance, once its key is claimed for that.
+func (p *picking) claimed(ctx context.Context, deadline time.Time, e *entry, m *meter) (*message.Reply, *errs.Error) {
+	if p.claim != nil {
+		if err := p.claim(e); err != nil {
+			p.pass(e)
+			p.unclaimed = true
+			return nil, err
+		}
+	}
+	return p.deliver(ctx, deadline, e, m)
+}
+
+// pass notes that the instance that was picked is not called after all.
+func (p *picking) pass(e *entry) { p.judge(e, resilience.Neither, p.now) }
 
 // admit checks what does not depend on an instance, and says which service is meant.
 func (r *Router) admit(req *Request) (serviceKey, *errs.Error) {
@@ -196,7 +212,8 @@ type picking struct {
 	ended     time.Time         // when it had answered
 	// claim, for a call with an idempotency key, is asked before an instance is given the
 	// call.
-	claim func(*entry) *errs.Error
+	claim     func(*entry) *errs.Error
+	unclaimed bool // claim has failed
 }
 
 // pick chooses among the instances of a view that have not refused yet.

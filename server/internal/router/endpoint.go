@@ -20,6 +20,7 @@ type endpoint struct {
 	link   atomic.Pointer[attachment]
 	met    atomic.Bool // it has had a link
 	refs   int         // views that list it; guarded by Router.mu
+	bounds *kept       // what it is kept to here; guarded by Router.mu
 }
 
 type attachment struct{ link message.Link }

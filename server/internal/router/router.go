@@ -107,7 +107,8 @@ type Router struct {
 	endpoints map[endpointKey]*endpoint
 	services  atomic.Pointer[map[serviceKey]*service]
 	locals    atomic.Pointer[localTable]
-	compiled  int // views built, to sweep now and then
+	limits    atomic.Pointer[map[string]*limits] // by namespace
+	compiled  int                                // views built, to sweep now and then
 
 	nowhere meter // requests that reached no service
 }
@@ -137,6 +138,7 @@ func New(c Config) *Router {
 	r.memory, _ = c.Index.(Memory)
 	r.services.Store(&map[serviceKey]*service{})
 	r.locals.Store(&localTable{})
+	r.limits.Store(&map[string]*limits{})
 	return r
 }
 

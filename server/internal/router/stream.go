@@ -8,6 +8,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/limit"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/resilience"
 )
@@ -46,6 +47,10 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 		st.finish(err)
 		return nil, err
 	}
+	if err := r.enterNamespace(ctx, key.namespace, req, &st.quota); err != nil {
+		st.finish(err)
+		return nil, err
+	}
 	if s != nil {
 		s.budget.Deposit()
 	}
@@ -71,6 +76,10 @@ type stream struct {
 	sent    message.ContentType // what the request was turned into
 	began   bool                // the handler has shown a sign of life
 	judged  bool                // it is known how the instance does
+	quota   limit.Held          // of the namespace
+	held    limit.Held          // of the instance
+	within  context.Context     // of the call on the instance
+	release context.CancelFunc  // ends within; nil when that is ctx
 
 	end      error // what Recv says from now on
 	kind     message.ContentType
@@ -102,13 +111,53 @@ func (s *stream) open(ctx context.Context) *errs.Error {
 }
 
 func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
-	call := s.req.Call
 	s.ended = s.now
 	link := e.endpoint.reachable()
 	if link == nil {
 		s.judge(e, resilience.Neither, s.now)
 		return unreachable(e)
 	}
+	if e.bounds != nil {
+		if err := s.enter(ctx, e, &s.held); err != nil {
+			s.held.Undo()
+			s.pass(e)
+			return err
+		}
+		opened := false
+		defer func() {
+			if !opened {
+				s.free()
+			}
+		}()
+		if err := s.openWithin(ctx, e, link); err != nil {
+			return e.overtime(s.within, err)
+		}
+		opened = true
+		return nil
+	}
+	s.within = ctx
+	return s.openOver(ctx, s.deadline, e, link)
+}
+
+// openWithin opens the stream on an instance that is kept to the timeout of its method
+// here.
+func (s *stream) openWithin(ctx context.Context, e *entry, link message.Link) *errs.Error {
+	var deadline time.Time
+	s.within, deadline, s.release = e.within(ctx, s.router.clock.Now(), s.deadline)
+	return s.openOver(s.within, deadline, e, link)
+}
+
+// free gives back what the call holds of the instance.
+func (s *stream) free() {
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+	s.held.Leave()
+}
+
+func (s *stream) openOver(ctx context.Context, deadline time.Time, e *entry, link message.Link) *errs.Error {
+	call := s.req.Call
 	kind, body, err := e.codec.Request(call.ContentType, call.Body)
 	if err != nil {
 		s.judge(e, resilience.Neither, s.now)
@@ -118,7 +167,7 @@ func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
 		s.meter.transcoded.Add(1)
 	}
 	out := new(message.Call)
-	s.router.outgoing(out, e, s.req, s.deadline)
+	s.router.outgoing(out, e, s.req, deadline)
 	out.ContentType, out.Body = kind, body
 	s.meter.bytesIn.Add(uint64(len(call.Body)))
 	e.endpoint.load.Begin()
@@ -172,6 +221,7 @@ func (s *stream) leave() {
 		s.current.Close()
 		s.entry.endpoint.load.End()
 		s.current = nil
+		s.free()
 	}
 }
 
@@ -182,6 +232,7 @@ func (s *stream) finish(err error) {
 	}
 	s.end = err
 	s.leave()
+	s.quota.Leave()
 	s.meter.streams.Add(-1)
 	if orderly(err) {
 		s.meter.streamsEnded.count(nil)
@@ -221,7 +272,7 @@ func (s *stream) Recv() ([]byte, error) {
 			if errors.Is(e, io.EOF) {
 				e = e.WithCause(nil) // for receivers who ask with errors.Is
 			}
-			err = e
+			err = s.entry.overtime(s.within, e)
 		}
 		s.finish(err)
 	}

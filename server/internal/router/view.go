@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/internal/limit"
 	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
@@ -40,7 +41,8 @@ type view struct {
 type node struct {
 	instance *catalog.Instance
 	endpoint *endpoint
-	takes    bool // its status receives calls and it does not drain
+	takes    bool  // its status receives calls and it does not drain
+	bounds   *kept // nil: it keeps to its limits itself
 	entries  []*entry
 }
 
@@ -49,6 +51,7 @@ type entry struct {
 	*node
 	method *catalog.Method
 	codec  *transcode.Method
+	limits *limit.Set // nil without bounds
 }
 
 // route is one method of a service over all instances that declare it.
@@ -207,6 +210,7 @@ func (r *Router) newView(key serviceKey, source []*catalog.Instance, old *view) 
 		rt.finish()
 		v.names.Add(name)
 	}
+	r.bound(key, v)
 	return v
 }
 
@@ -215,9 +219,10 @@ func (r *Router) newNode(key serviceKey, in *catalog.Instance) *node {
 		instance: in, endpoint: r.endpoint(endpointKey{key.namespace, in.ID}),
 		takes: in.Declaration.Status.Receives() && !in.Draining,
 	}
+	n.bounds = r.newBounds(n.endpoint, in)
 	for i := range in.Declaration.Methods {
 		m := &in.Declaration.Methods[i]
-		n.entries = append(n.entries, &entry{node: n, method: m, codec: r.transcoder.Method(&in.Declaration, m)})
+		n.entries = append(n.entries, &entry{node: n, method: m, codec: r.transcoder.Method(&in.Declaration, m), limits: n.bounds.method(m.Name, r)})
 	}
 	return n
 }

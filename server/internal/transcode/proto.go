@@ -91,6 +91,15 @@ func (m *Method) load(brought message.ContentType) *errs.Error {
 	return nil
 }
 
+// Input returns the description of the request, nil where the callee gave none that can be
+// used.
+func (m *Method) Input() protoreflect.MessageDescriptor {
+	if m.input == "" || m.load(message.None) != nil {
+		return nil
+	}
+	return m.inDesc
+}
+
 func (m *Method) undescribed(why string) *errs.Error {
 	return errs.New(errs.InvalidArgument, "%s takes %s and nothing else can be turned into it: %s; send %s, or register the service with the descriptors of its messages",
 		m.name, m.accepted(), why, m.accepted()).With("method", m.name)
