@@ -226,6 +226,10 @@ func (c *conn) plainStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if o.set.mode == invoke.Proxy {
 		return nil, status.Errorf(codes.Unimplemented, "%s streams from the client, which only the direct path carries", method)
 	}
+	if denial := c.s.view.Snapshot().Denial(c.service, strings.TrimPrefix(method, "/")); denial != nil {
+		c.s.deniedCall(c.service, strings.TrimPrefix(method, "/"), denial)
+		return nil, asStatus(callError(denial, c.service, method))
+	}
 	ctx, err := c.s.prepare(ctx, o, c.service, strings.TrimPrefix(method, "/"), false)
 	if err != nil {
 		return nil, asStatus(callError(err, c.service, method))

@@ -23,6 +23,7 @@ type handleSettings struct {
 	description *string
 	timeout     time.Duration
 	retryable   *bool
+	callers     []string
 	limit       limitSettings   // of the options that stand for themselves
 	more        []limitSettings // of Limit
 	bad         problems
@@ -84,6 +85,9 @@ func (o *handleSettings) apply(m *handlers.Method, request reflect.Type) error {
 	}
 	if o.retryable != nil {
 		m.NotRetryable = !*o.retryable
+	}
+	if o.callers != nil {
+		m.AllowedCallers = o.callers
 	}
 	o.applyLimits(m, request)
 	return o.bad.err("handle " + m.Name)

@@ -34,7 +34,9 @@ const (
 	DisconnectExhausted DisconnectReason = client.ReasonExhausted // the attempts of Reconnect are used up
 	DisconnectFenced    DisconnectReason = client.ReasonFenced    // another process has this instance id
 	DisconnectError     DisconnectReason = client.ReasonError     // a failure that trying again cannot mend
-	DisconnectPolicy    DisconnectReason = "policy"               // a declaration is against the policy
+	// DisconnectPolicy begins the reason of a service with FailOnPolicyViolation, which
+	// goes on with what is forbidden: "policy: rpc.call payments/refund".
+	DisconnectPolicy DisconnectReason = client.ReasonPolicy
 )
 
 // Disconnected says that the session has ended for good. It comes once.
@@ -78,6 +80,8 @@ type notifier struct {
 	draining     []func(Draining)
 	disconnected []func(Disconnected)
 	warning      []func(Warning)
+	violation    []func(PolicyViolation)
+	lost         bool // an event was dropped since the queue was empty
 	queue        []func()
 	idle         chan struct{} // closed when the queue is worked off; nil while it is
 }
@@ -117,7 +121,10 @@ func emit[T any](n *notifier, list *[]func(T), event T) {
 	defer n.mu.Unlock()
 	for _, f := range *list {
 		if len(n.queue) >= maxEvents {
-			n.log.Error("a lifecycle callback is too slow; an event is dropped", "waiting", len(n.queue))
+			if !n.lost {
+				n.lost = true
+				n.log.Error("a lifecycle callback is too slow; events are dropped", "waiting", len(n.queue))
+			}
 			return
 		}
 		n.queue = append(n.queue, func() { f(event) })
@@ -134,7 +141,7 @@ func (n *notifier) run() {
 		n.mu.Lock()
 		if len(n.queue) == 0 {
 			close(n.idle)
-			n.idle = nil
+			n.idle, n.lost = nil, false
 			n.mu.Unlock()
 			return
 		}
@@ -170,12 +177,8 @@ func (s *Service) sessionEvents() client.Events {
 				s.fenced()
 			}
 		},
-		Warnings: func(list []catalog.DeclarationWarning) {
-			for _, w := range list {
-				s.log.Warn("a declaration will not have its full effect", "declaration", w.Declaration, "value", w.Value, "side", w.Side, "reason", w.Reason)
-				emit(s.events, &s.events.warning, Warning(w))
-			}
-		},
+		Warnings:   s.warned,
+		Violations: s.forbidden,
 		Gone: func(gone []*catalog.Instance) {
 			ids := make([]string, len(gone))
 			for i, inst := range gone {

@@ -90,8 +90,10 @@ type options struct {
 	maxStreams  int
 	maxLine     int // streams that wait
 	strict      bool
-	uses        []use
-	depends     []catalog.Dependency
+	// failOnViolation: start only when policy forbids nothing that is declared.
+	failOnViolation bool
+	uses            []use
+	depends         []catalog.Dependency
 
 	logger       *slog.Logger
 	tracer       trace.Tracer

@@ -133,6 +133,7 @@ func (w *world) start(s *Service) *Service {
 		s.serveDirect(ln)
 	}
 	s.table.Freeze()
+	s.guard.Set(nil)
 	s.serveCalls(noRuntime{})
 	s.mu.Lock()
 	s.state = stateRunning

@@ -23,6 +23,7 @@ import (
 	"telford.dev/telford/internal/client"
 	"telford.dev/telford/internal/direct"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/guard"
 	"telford.dev/telford/internal/handlers"
 	"telford.dev/telford/internal/id"
 	"telford.dev/telford/internal/ident"
@@ -40,6 +41,9 @@ type Service struct {
 	table *handlers.Table
 	view  *view.View
 	chain handlers.Interceptors
+	// guard decides inbound calls by the policy, of which policy is what users may see.
+	guard  *guard.Guard
+	policy policyState
 	// grpcServer serves plain gRPC callers that dial this instance.
 	grpcServer *grpc.Server
 	events     *notifier
@@ -95,7 +99,7 @@ func New(name string, opts ...Option) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		name: name, opt: o, log: log.With("service", name), trust: ident.NewTrust(o.clock), view: view.New(),
+		name: name, opt: o, log: log.With("service", name), trust: ident.NewTrust(o.clock), view: view.New(), guard: guard.New(name),
 		uses: make(map[string][]string), conns: make(map[string]*grpcConn), instance: o.instanceID, stopped: make(chan struct{}),
 		startDone: make(chan struct{}), status: StatusOK, callDefaults: defaultSettings(), streamDefaults: defaultSettings(),
 		chain: handlers.Interceptors{Unary: o.unaryServer, Stream: o.streamServer},
@@ -119,7 +123,7 @@ func New(name string, opts ...Option) (*Service, error) {
 	}
 	s.table = handlers.New(handlers.Options{
 		Service: name, MaxRunning: o.maxRunning, MaxWaiting: o.maxWaiting,
-		MaxStreams: o.maxStreams, MaxStreamsWaiting: o.maxLine, Clock: o.clock, Tracer: o.tracer, Log: s.log, Refuse: s.refuseRevoked,
+		MaxStreams: o.maxStreams, MaxStreamsWaiting: o.maxLine, Clock: o.clock, Tracer: o.tracer, Log: s.log, Refuse: s.refuseCaller, Allow: s.guard.Allow,
 	})
 	s.grpcServer = s.newGRPCServer()
 	s.events = newNotifier(s.log)
@@ -142,9 +146,13 @@ func New(name string, opts ...Option) (*Service, error) {
 // Name is the name given to New.
 func (s *Service) Name() string { return s.name }
 
-// refuseRevoked looks at the caller of an inbound call, which on the way through the
-// runtime may be one whose revocation only this end has heard of yet.
-func (s *Service) refuseRevoked(c message.Caller) *errs.Error {
+// refuseCaller looks at the caller of an inbound call, which on the way through the
+// runtime may be one whose revocation only this end has heard of yet. Before the rules
+// are known here nobody is let in.
+func (s *Service) refuseCaller(c message.Caller) *errs.Error {
+	if err := s.guard.Ready(); err != nil {
+		return err
+	}
 	who := ident.Identity{TrustDomain: "telford", Namespace: c.Namespace, Service: c.Service, Instance: c.Instance, KeyID: c.KeyID}
 	if s.trust.Revoked(who) {
 		return errs.New(errs.PermissionDenied, "the key or the instance of the caller, %s of %s, is revoked", c.Instance, c.Service)

@@ -83,8 +83,11 @@ func (c *checker) warn(field, value, side, format string, args ...any) {
 	}
 }
 
-// declaration is the side of warnings that a declaration earns by itself.
-const declaration = "declaration"
+// SideDeclaration is the side of warnings that a declaration earns by itself, whatever
+// policy says.
+const SideDeclaration = "declaration"
+
+const declaration = SideDeclaration
 
 func (c *checker) identity() {
 	d := c.d

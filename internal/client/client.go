@@ -75,8 +75,8 @@ type Options struct {
 	// Rules, when set, puts rules in force before the calls that come behind them are
 	// served. It runs on the reader and must not wait.
 	Rules func(*rulespb.Rules)
-	// Reporter, when set, is asked for reports while there is a session.
-	Reporter Reporter
+	// Denials, when set, are reported while there is a session.
+	Denials Denials
 	// FailOnViolation ends the first start when policy forbids any of what is declared.
 	FailOnViolation bool
 	Events          Events
@@ -100,6 +100,8 @@ type Session struct {
 	handed chan *port
 	pongs  chan pong
 
+	// wanted is what the runtime has said of the certificate. Of the driver.
+	wanted wanted
 	// registered: the runtime has confirmed a declaration in this session. Of the driver.
 	registered bool
 	// warnings are those of the first registration, until the start has succeeded. Of the
@@ -114,6 +116,7 @@ type Session struct {
 	dials atomic.Uint64
 
 	up      atomic.Bool
+	renewAt atomic.Pointer[time.Time] // when the certificate in force is due
 	changed atomic.Pointer[chan struct{}]
 
 	mu        sync.Mutex
@@ -124,6 +127,7 @@ type Session struct {
 	status    catalog.Status
 	statusMsg string
 	info      Info
+	failing   map[string]struct{} // to be reported
 	draining  bool
 	closing   bool
 }

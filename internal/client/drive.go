@@ -279,6 +279,12 @@ func (s *Session) serve(p *port) error {
 				if s.update(p, v.Watch) {
 					seen = true
 				}
+			case *telfordv1.ServerMessage_Roots:
+				s.rooted(v.Roots)
+				if renew.timer != nil { // else a renewal is under way
+					renew.stop()
+					renew = s.renewTimer(p, false)
+				}
 			case *telfordv1.ServerMessage_Drain:
 				// Not dropped: what runs finishes on this connection.
 				return s.drained(p, v.Drain)

@@ -36,7 +36,9 @@ type port struct {
 	// dial numbers the connections; epoch is the process of the runtime at its other end,
 	// of the reader.
 	dial, epoch uint64
-	// notAfter is when the runtime closes the connection.
+	// own is the certificate that was shown on it; notAfter when the runtime closes it,
+	// with the sooner of the two certificates.
+	own      *tls.Certificate
 	notAfter time.Time
 	// parts is the watch on this connection, of the goroutine that drives the session.
 	parts catalog.Parts
@@ -48,7 +50,7 @@ type port struct {
 func newPort(s *Session) *port {
 	return &port{
 		s: s, dial: s.dials.Add(1), mail: make(chan *telfordv1.ServerMessage, maxMail), fault: make(chan error, 1),
-		dialed: make(chan struct{}), adopted: make(chan struct{}), notAfter: s.opt.Trust.Identity().NotAfter,
+		dialed: make(chan struct{}), adopted: make(chan struct{}), own: s.opt.Trust.Certificate(), notAfter: s.opt.Trust.Identity().NotAfter,
 	}
 }
 
@@ -60,12 +62,15 @@ func (s *Session) connect(ctx context.Context, token string) (*port, error) {
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "the runtime at %s cannot be reached: %w", s.opt.Server, err)
 	}
+	p := newPort(s)
 	nc := tls.Client(raw, s.config())
 	if err := nc.HandshakeContext(ctx); err != nil {
 		_ = raw.Close() // the handshake says why
 		return nil, handshakeError(s.opt.Server, err)
 	}
-	p := newPort(s)
+	if peer, ok := s.opt.Trust.Peer(nc.ConnectionState()); ok && peer.NotAfter.Before(p.notAfter) {
+		p.notAfter = peer.NotAfter
+	}
 	if cs := nc.ConnectionState(); cs.NegotiatedProtocol != link.ALPN {
 		_ = nc.Close() // nothing was said on it
 		return nil, errs.New(errs.FailedPrecondition, "%s does not speak %s; is it the gRPC address of a Telford runtime?", s.opt.Server, link.ALPN)

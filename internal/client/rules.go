@@ -10,12 +10,28 @@ import (
 	"telford.dev/telford/internal/rulespb"
 )
 
-// Reporter has what the runtime is told of now and then.
-type Reporter interface {
-	// Take returns what there is since the last time, nil when that is nothing.
-	Take() *rulespb.Report
+// Denials are what the rules have denied here, for the runtime to be told of.
+type Denials interface {
+	// Take returns what there is since the last time.
+	Take() []rulespb.Denial
 	// Return gives back what could not be sent.
-	Return(*rulespb.Report)
+	Return([]rulespb.Denial)
+}
+
+// maxFailing bounds the instances that one report names.
+const maxFailing = 1024
+
+// ReportFailing has the runtime told that an instance is not called from here any more
+// because it fails. Beyond 1,024 instances between two reports it is of no consequence.
+func (s *Session) ReportFailing(instance string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.failing) < maxFailing {
+		if s.failing == nil {
+			s.failing = make(map[string]struct{})
+		}
+		s.failing[instance] = struct{}{}
+	}
 }
 
 // reportEvery is about how often a report is sent.
@@ -27,18 +43,25 @@ func reportIn() time.Duration {
 	return time.Duration((0.8 + 0.4*rand.Float64()) * float64(reportEvery)) //nolint:gosec // spreads load, guards nothing
 }
 
-// report tells the runtime what there is to be told.
+// report tells the runtime what there is to be told. Denials that cannot be sent are
+// kept; of failing instances the next call tells again.
 func (s *Session) report(p *port) {
-	if s.opt.Reporter == nil {
+	var r rulespb.Report
+	if s.opt.Denials != nil {
+		r.Denials = s.opt.Denials.Take()
+	}
+	s.mu.Lock()
+	for id := range s.failing {
+		r.Failing = append(r.Failing, id)
+	}
+	s.failing = nil
+	s.mu.Unlock()
+	if len(r.Denials)+len(r.Failing) == 0 {
 		return
 	}
-	r := s.opt.Reporter.Take()
-	if r == nil {
-		return
-	}
-	m := &telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Report{Report: rulespb.ReportToProto(r)}}
-	if err := p.conn.Control(marshal(m)); err != nil {
-		s.opt.Reporter.Return(r)
+	m := &telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Report{Report: rulespb.ReportToProto(&r)}}
+	if err := p.conn.Control(marshal(m)); err != nil && len(r.Denials) > 0 {
+		s.opt.Denials.Return(r.Denials)
 	}
 }
 
@@ -77,7 +100,7 @@ func (s *Session) hasRules() bool {
 }
 
 // ofPolicy reports whether a warning says that policy forbids something.
-func ofPolicy(w catalog.DeclarationWarning) bool { return w.Side != "declaration" }
+func ofPolicy(w catalog.DeclarationWarning) bool { return w.Side != catalog.SideDeclaration }
 
 // violation is why an instance that wants its declarations to be allowed does not begin;
 // nil when they are.

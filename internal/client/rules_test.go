@@ -2,6 +2,7 @@ package client
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -110,27 +111,24 @@ func TestForbiddenDeclarationsEndTheStart(t *testing.T) {
 	started(t, s)
 }
 
-// reports is a Reporter of what a test puts in.
-type reports struct {
+// denials are those of a test.
+type denials struct {
 	mu   sync.Mutex
-	list []*rulespb.Report
+	list []rulespb.Denial
 }
 
-func (r *reports) Take() *rulespb.Report {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.list) == 0 {
-		return nil
-	}
-	first := r.list[0]
-	r.list = r.list[1:]
-	return first
+func (d *denials) Take() []rulespb.Denial {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.list
+	d.list = nil
+	return list
 }
 
-func (r *reports) Return(p *rulespb.Report) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list = append(r.list, p)
+func (d *denials) Return(list []rulespb.Denial) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list = append(d.list, list...)
 }
 
 func TestReports(t *testing.T) {
@@ -145,43 +143,43 @@ func TestReports(t *testing.T) {
 			f.agree(c, m)
 		}
 	})
-	r := &reports{list: []*rulespb.Report{{Failing: []string{"in_x"}}}}
-	s, _ := f.open(func(o *Options) { o.Reporter = r })
-	started(t, s)
-	select {
-	case p := <-got:
-		if !slices.Equal(p.GetFailing(), []string{"in_x"}) {
-			t.Errorf("reported %v", p)
+	next := func() *telfordv1.Report {
+		t.Helper()
+		select {
+		case r := <-got:
+			return r
+		case <-time.After(30 * time.Second):
+			t.Fatal("nothing was reported")
+			return nil
 		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("nothing was reported")
 	}
-	r.Return(&rulespb.Report{Failing: []string{"in_y"}})
-	s.Close("over")
-	select {
-	case p := <-got:
-		if !slices.Equal(p.GetFailing(), []string{"in_y"}) {
-			t.Errorf("reported %v", p)
-		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("the last report was not sent")
-	}
-}
-
-func TestReportsAreKeptWhenTheyCannotBeSent(t *testing.T) {
-	t.Parallel()
-	f := newFake(t)
-	r := new(reports)
-	s, _ := f.open(func(o *Options) { o.Reporter = r })
+	d := &denials{list: []rulespb.Denial{{Caller: "a", Count: 7}}}
+	s, _ := f.open(func(o *Options) { o.Denials = d })
 	started(t, s)
+	s.ReportFailing("in_x")
+	s.ReportFailing("in_x")
+	if r := next(); !slices.Equal(r.GetFailing(), []string{"in_x"}) || len(r.GetDenials()) != 1 || r.GetDenials()[0].GetCount() != 7 {
+		t.Errorf("reported %v", r)
+	}
+	d.Return([]rulespb.Denial{{Caller: "b"}})
 	s.mu.Lock()
 	p := s.current
 	s.mu.Unlock()
 	s.Close("over")
-	r.Return(&rulespb.Report{Failing: []string{"in_z"}})
+	if r := next(); len(r.GetFailing()) != 0 || len(r.GetDenials()) != 1 || r.GetDenials()[0].GetCaller() != "b" {
+		t.Errorf("at the end %v was reported", r)
+	}
+	// What a connection that has ended cannot carry is kept.
+	d.Return([]rulespb.Denial{{Caller: "c"}})
 	s.report(p)
-	if kept := r.Take(); kept == nil || kept.Failing[0] != "in_z" {
+	if kept := d.Take(); len(kept) != 1 || kept[0].Caller != "c" {
 		t.Errorf("kept %v", kept)
+	}
+	for i := range 2 * maxFailing {
+		s.ReportFailing(strconv.Itoa(i))
+	}
+	if n := len(s.failing); n != maxFailing {
+		t.Errorf("%d failing instances are kept", n)
 	}
 }
 

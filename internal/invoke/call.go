@@ -97,6 +97,7 @@ func (v *Invoker) wait(ctx context.Context, _ *Route, c *Call, d time.Duration) 
 // final says what was called when the last attempt has failed.
 func (v *Invoker) final(ctx context.Context, r *Route, c *Call, err error) error {
 	e := errs.From(err)
+	v.denied(r, e)
 	switch {
 	case isAway(e) && ctx.Err() != context.Canceled: //nolint:errorlint // a context has it bare
 		// What stood in the way was not the time.

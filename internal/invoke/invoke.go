@@ -55,6 +55,9 @@ type Options struct {
 	Clock    clock.Clock
 	// Want is told of a service whose instances are needed and not watched yet.
 	Want func(service string)
+	// Denied, when set, is told of calls that policy has denied, here or elsewhere. It must
+	// not wait.
+	Denied func(service, method string, denial *errs.Error)
 	// RetryShare is the share of further tries in the calls of each service; nil means
 	// resilience.BudgetShare.
 	RetryShare *float64

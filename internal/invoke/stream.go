@@ -158,6 +158,7 @@ func (s *Stream) Recv() ([]byte, error) {
 			continue
 		}
 		s.judge(err)
+		s.v.denied(s.r, errs.From(err))
 		s.finish()
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (x *Index) Warnings(d *catalog.Declaration) []catalog.DeclarationWarning {
 	}
 	if more := w.found - len(w.list); more > 0 {
 		w.list = append(w.list, catalog.DeclarationWarning{
-			Declaration: "declaration", Value: d.Service, Side: "declaration", Reason: fmt.Sprintf("%d more warnings are not spelled out", more),
+			Declaration: "declaration", Value: d.Service, Side: catalog.SideDeclaration, Reason: fmt.Sprintf("%d more warnings are not spelled out", more),
 		})
 	}
 	return w.list

@@ -193,3 +193,9 @@ func describe(t message.Target) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// Denial returns what policy says against a method that was not declared, as those that
+// only plain gRPC carries are not; nil when it says nothing.
+func (s *Snapshot) Denial(service, method string) *errs.Error {
+	return s.policy.Verdict(s.self, service, method).Err(s.self, service, method)
+}
