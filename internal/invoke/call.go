@@ -152,6 +152,9 @@ func (v *Invoker) toRuntime(r *Route, c *Call, w *way, known *resolved, err erro
 		return err
 	}
 	e := errs.From(err)
+	if v.settled(e) {
+		return err
+	}
 	if e.NotStarted && e.Code == errs.InvalidArgument && e.Meta["path"] == "direct" {
 		return nil // the runtime reads what an instance does not
 	}
@@ -181,8 +184,7 @@ func (v *Invoker) proxied(ctx context.Context, r *Route, c *Call) (*message.Repl
 	if err := v.checkProxy(c); err != nil {
 		return nil, err
 	}
-	c.Conn = nil
-	c.Method = r.key.method // the runtime resolves it itself
+	r.throughRuntime(c)
 	reply, err := v.opt.Proxy.Call(ctx, &c.Call)
 	if err != nil && c.IdempotencyKey != "" && !v.opt.Proxy.Up() {
 		if e := errs.From(err); e.NotStarted && e.Code == errs.DeadlineExceeded {
@@ -257,7 +259,7 @@ func (v *Invoker) locate(ctx context.Context, r *Route, c *Call) (*resolved, err
 	if known.err != nil {
 		return known, known.err
 	}
-	c.Method, c.Avoid = known.method, nil
+	known.directly(c)
 	return known, nil
 }
 

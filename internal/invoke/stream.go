@@ -77,7 +77,7 @@ func (s *Stream) openProxied() error {
 	if err := s.v.checkProxy(s.call); err != nil {
 		return err
 	}
-	s.call.Conn, s.call.Method = nil, s.r.key.method
+	s.r.throughRuntime(s.call)
 	cur, err := s.v.opt.Proxy.Stream(s.ctx, &s.call.Call)
 	if err != nil {
 		return err
