@@ -17,6 +17,7 @@ func (r *Runtime) registerMetrics() error {
 		metrics.Counter("registrations_total", "Registrations that changed something.", func() float64 { return float64(b.registry.Stats().Registrations) }),
 		metrics.Counter("deregistrations_total", "Instances that were taken off the map.", func() float64 { return float64(b.registry.Stats().Deregistrations) }),
 		metrics.Counter("expirations_total", "Instances whose lease ran out.", func() float64 { return float64(b.registry.Stats().Expirations) }),
+		metrics.Gauge("expirations_held", "Instances that stay registered although their leases ran out, because too many did.", func() float64 { return float64(b.registry.Stats().Held) }),
 		metrics.Gauge("watchers", "Watches of the registry that are open.", func() float64 { return float64(b.registry.Stats().Watchers) }),
 		metrics.Gauge("sessions", "Sessions that are held, cut ones within their window included.", func() float64 {
 			all, _ := b.sessions.Counts()

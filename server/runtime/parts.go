@@ -142,6 +142,7 @@ func (r *Runtime) startRegistry(ctx context.Context) (err error) {
 	s := r.built.store
 	r.built.registry, err = registry.Open(ctx, registry.Config{
 		DB: s, Storage: s, Policy: r.built.rules, Clock: s.Clock(), Log: r.part("registry"), Zone: r.cfg.Zone,
+		Alarms: r.built.alarms,
 	})
 	if err != nil {
 		return err

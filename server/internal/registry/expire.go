@@ -39,11 +39,11 @@ func (r *Registry) run(ctx context.Context) {
 	}
 }
 
-// expire ends the leases that have run out by now.
+// expire ends the leases that have run out by now, unless they are held back.
 func (r *Registry) expire(ctx context.Context, now time.Time) {
 	at := r.time.turn(now)
 	r.unhint(now, at)
-	list := r.lapsed(at)
+	list := r.guarded(r.lapsed(at), at)
 	for len(list) > 0 && ctx.Err() == nil {
 		n := min(len(list), expiryBatch)
 		r.expireBatch(ctx, list[:n], now, at)
@@ -84,6 +84,7 @@ func (r *Registry) expireBatch(ctx context.Context, list []*entry, now time.Time
 		r.reprieve(ctx, ending, err)
 		return
 	}
+	r.ended(ending, at)
 	r.stats.expirations.Add(uint64(len(ending)))
 	r.logExpired(ending)
 }

@@ -15,6 +15,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/tx"
 	"telford.dev/telford/server/internal/wheel"
 )
@@ -39,6 +40,11 @@ type Config struct {
 	Retain int
 	// MaxInstances bounds the instances of all namespaces together. 200,000.
 	MaxInstances int
+	// Hold is how long the ends of leases are held back at most, where so many run out
+	// together that more likely something else is at fault. 1 h.
+	Hold time.Duration
+	// Alarms is told when ends are held back. Nil: nobody is.
+	Alarms *alarm.Board
 	// KeepTombstones is how long it is remembered why an instance went. 24 h.
 	KeepTombstones time.Duration
 }
@@ -61,6 +67,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxInstances <= 0 {
 		c.MaxInstances = 200_000
+	}
+	if c.Hold <= 0 {
+		c.Hold = time.Hour
 	}
 	if c.KeepTombstones <= 0 {
 		c.KeepTombstones = 24 * time.Hour
@@ -110,6 +119,8 @@ type Registry struct {
 	leases  *wheel.Wheel[*entry]
 	hints   *wheel.Wheel[*entry]
 
+	keeper keeper
+
 	life lifecycle
 }
 
@@ -156,6 +167,7 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	r.namespaces.Store(&map[string]*namespace{})
 	r.ring.init(cfg.Retain)
 	r.keys.init()
+	r.keeper.init(cfg.TTL, cfg.Hold)
 	r.life.init()
 	err := cfg.DB.Write(ctx, func(t tx.Tx) (err error) {
 		r.epoch, err = cfg.Storage.NextEpoch(t)

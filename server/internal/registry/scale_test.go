@@ -82,6 +82,10 @@ func TestManyInstancesAndWatchers(t *testing.T) {
 	t.Logf("%d instances heard of, reached and lost, with %d watchers: %s", instances, watchers, time.Since(start))
 	start = time.Now()
 	b.pass(100 * time.Second)
+	if got := b.ConfirmExpiry(""); got != instances {
+		t.Fatalf("%d of %d are held back", got, instances)
+	}
+	b.pass(time.Second)
 	t.Logf("all gone: %s", time.Since(start))
 	wg.Wait()
 	if s := b.Stats(); s.Instances != 0 || s.Reachable != 0 || s.Watchers != 0 {
