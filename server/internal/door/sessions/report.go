@@ -14,8 +14,8 @@ import (
 
 // Bounds of one report.
 const (
-	maxDenials = 1000
-	maxFailing = 1000
+	maxDenials = 4096
+	maxFailing = 4096
 	// failingFor is how long the word of an instance that another one fails is worth.
 	failingFor = 60 * time.Second
 	// maxDenied is the most calls that one denial of a report counts.
