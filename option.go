@@ -102,13 +102,14 @@ type options struct {
 	unaryClient  []grpc.UnaryClientInterceptor
 	streamClient []grpc.StreamClientInterceptor
 
-	clock clock.Clock
+	clock    clock.Clock
+	calendar clock.Clock // of certificates
 }
 
 func defaultOptions() options {
 	return options{
 		server: DefaultServer, realm: "global", weight: 1, ttl: DefaultTTL, maxInFlight: MaxPermits,
-		maxRunning: DefaultInbound, maxWaiting: DefaultInbound, clock: clock.Real(),
+		maxRunning: DefaultInbound, maxWaiting: DefaultInbound, clock: clock.Real(), calendar: clock.Real(),
 		maxStreams: DefaultStreams, maxLine: DefaultInbound,
 		reconnect: session.Backoff{Min: MinReconnect, Max: MaxReconnect},
 	}
@@ -179,6 +180,19 @@ func WithTLS(cert, key, ca []byte, serverName string) Option {
 		if t := parseTLS(cert, key, ca, serverName, bad); t != nil {
 			o.tls = t
 		}
+	})
+}
+
+// WithCertificateClock judges and renews certificates by another clock than that of the
+// machine, as *telfordtest.Clock is one: for tests of their rotation. All other time
+// stays that of the machine.
+func WithCertificateClock(c clock.Clock) Option {
+	return serviceOption(func(o *options, bad *problems) {
+		if c == nil {
+			bad.addf("WithCertificateClock: the clock is nil")
+			return
+		}
+		o.calendar = c
 	})
 }
 

@@ -99,7 +99,7 @@ func New(name string, opts ...Option) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		name: name, opt: o, log: log.With("service", name), trust: ident.NewTrust(o.clock), view: view.New(), guard: guard.New(name),
+		name: name, opt: o, log: log.With("service", name), trust: ident.NewTrust(o.calendar), view: view.New(), guard: guard.New(name),
 		uses: make(map[string][]string), conns: make(map[string]*grpcConn), instance: o.instanceID, stopped: make(chan struct{}),
 		startDone: make(chan struct{}), status: StatusOK, callDefaults: defaultSettings(), streamDefaults: defaultSettings(),
 		chain: handlers.Interceptors{Unary: o.unaryServer, Stream: o.streamServer},

@@ -345,6 +345,7 @@ func (s *Session) serve(p *port) error {
 				renew = s.renewTimer(p, true)
 				break
 			}
+			s.wantLater()
 			renew = s.renewTimer(next, false)
 			old := p
 			p = next

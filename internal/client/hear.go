@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"math/rand/v2"
+	"time"
 
 	telfordv1 "telford.dev/telford/api/telford/v1"
 	"telford.dev/telford/internal/catalogpb"
@@ -37,16 +39,49 @@ func (s *Session) handle(p *port, m *telfordv1.ServerMessage) error {
 			s.peer.SetPermits(int(v.Permits.GetTotal()))
 		}
 	case *telfordv1.ServerMessage_Roots:
-		roots, err := ident.ParseCertificates(v.Roots.GetRoots())
-		if err != nil || len(roots) == 0 {
-			s.opt.Log.Error("the runtime has sent roots that cannot be read", "error", err)
-			return nil
-		}
-		s.opt.Trust.SetRoots(roots)
+		s.rooted(v.Roots)
 	case *telfordv1.ServerMessage_Fenced:
 		return fenced(v.Fenced.GetReason())
 	}
 	return nil
+}
+
+// rooted puts roots in force. When another root than ours signs now, the certificate is
+// renewed within the time that the runtime says, at a moment drawn here so that
+// instances do not come together.
+func (s *Session) rooted(m *telfordv1.Roots) {
+	roots, err := ident.ParseCertificates(m.GetRoots())
+	if err != nil || len(roots) == 0 {
+		s.opt.Log.Error("the runtime has sent roots that cannot be read", "error", err)
+		return
+	}
+	s.opt.Trust.SetRoots(roots)
+	within := micros(m.GetRenewWithinUs())
+	if len(m.GetSigning()) != 32 || within <= 0 {
+		s.wanted = wanted{}
+		return
+	}
+	signing := [32]byte(m.GetSigning())
+	if s.wanted.signing != signing {
+		d := time.Duration(rand.Float64() * float64(within)) //nolint:gosec // spreads load, guards nothing
+		s.wanted = wanted{signing, s.opt.Trust.Clock().Now().Add(d)}
+	}
+}
+
+// wanted is the root below which the certificate should be, and by when. The zero value
+// wants nothing.
+type wanted struct {
+	signing [32]byte
+	by      time.Time
+}
+
+// wantLater gives a renewal that has brought another certificate from below the wrong
+// root, by a node that has not heard of the right one, time until the next attempt.
+func (s *Session) wantLater() {
+	own, now := s.opt.Trust.Identity(), s.opt.Trust.Clock().Now()
+	if w := &s.wanted; !w.by.IsZero() && !now.Before(w.by) && !s.opt.Trust.Under(w.signing) {
+		w.by = now.Add(own.NotAfter.Sub(now) / 20)
+	}
 }
 
 // revoked applies a revocation: connections of who is named close at once.

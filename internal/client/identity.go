@@ -33,7 +33,7 @@ func (s *Session) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pinned := ident.PinnedConfig(*s.opt.Key, s.opt.Clock)
+	pinned := ident.PinnedConfig(*s.opt.Key, s.opt.Trust.Clock())
 	// gRPC tells only that the handshake has failed; our own verdict says why.
 	var verdict atomic.Pointer[errs.Error]
 	verify := pinned.VerifyConnection
@@ -79,6 +79,7 @@ func (s *Session) adopt(cert tls.Certificate, roots [][]byte) error {
 	if err := s.opt.Trust.SetCertificate(cert); err != nil {
 		return err
 	}
+	s.plan()
 	own := s.opt.Trust.Identity()
 	s.opt.Log.Debug("a certificate is in force", "identity", own.String(), "not_after", own.NotAfter)
 	return nil
@@ -93,18 +94,32 @@ func (s *Session) usable() bool {
 	if s.opt.Key == nil {
 		return true // it is not ours to replace
 	}
-	left := own.NotAfter.Sub(s.opt.Clock.Now())
+	left := own.NotAfter.Sub(s.opt.Trust.Clock().Now())
 	return left > own.NotAfter.Sub(own.NotBefore)/20
 }
 
-// renewIn is how long until the certificate should be renewed: at two thirds of its
-// life, less up to a twentieth, so that instances started together do not renew
-// together.
-func (s *Session) renewIn() time.Duration {
+// plan decides when the certificate that has just come into force is renewed: at two
+// thirds of its life, less up to a twentieth, so that instances started together do not
+// renew together.
+func (s *Session) plan() {
 	own := s.opt.Trust.Identity()
 	life := own.NotAfter.Sub(own.NotBefore)
 	at := own.RenewAt().Add(-time.Duration(rand.Float64() * float64(life) / 20)) //nolint:gosec // spreads load, guards nothing
-	return max(at.Sub(s.opt.Clock.Now()), 10*time.Millisecond)
+	s.renewAt.Store(&at)
+}
+
+// renewDue is when the certificate in force is to be renewed.
+func (s *Session) renewDue() time.Time {
+	at := s.renewAt.Load()
+	if at == nil {
+		s.plan() // the certificate is one from before this session
+		at = s.renewAt.Load()
+	}
+	due := *at
+	if w := s.wanted; !w.by.IsZero() && w.by.Before(due) && !s.opt.Trust.Under(w.signing) {
+		due = w.by
+	}
+	return due
 }
 
 // renew gets the next certificate over the session and puts it in force.

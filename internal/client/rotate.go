@@ -3,14 +3,16 @@ package client
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 )
 
-// rotate renews the certificate and opens a connection with it, which then takes the
-// place of the one in use.
+// rotate renews the certificate, when that is due, and opens a connection with the one in
+// force, which then takes the place of the one in use.
 func (s *Session) rotate(p *port) {
+	due := s.renewDue()
 	s.goFunc(func() {
-		next, err := s.successor(p)
+		next, err := s.successor(p, due)
 		if err != nil && s.ctx.Err() == nil {
 			s.opt.Log.Warn("the certificate could not be renewed; it is tried again", "error", err, "not_after", s.opt.Trust.Identity().NotAfter)
 		}
@@ -28,9 +30,10 @@ func (s *Session) rotate(p *port) {
 	})
 }
 
-func (s *Session) successor(p *port) (*port, error) {
-	// A certificate that an earlier attempt has brought is not fetched again.
-	if !s.opt.Trust.Identity().NotAfter.After(p.notAfter) {
+func (s *Session) successor(p *port, due time.Time) (*port, error) {
+	// A certificate that an earlier attempt has brought is not fetched again; and where
+	// only that of the runtime is about to end, the own one stays.
+	if s.opt.Trust.Certificate() == p.own && !s.opt.Trust.Clock().Now().Before(due) {
 		if err := s.renew(s.ctx); err != nil {
 			return nil, err
 		}
@@ -82,9 +85,17 @@ func (s *Session) renewTimer(p *port, failed bool) renewal {
 	if s.opt.Key == nil {
 		return renewal{} // the certificate is not ours to renew
 	}
-	d := s.renewIn()
-	if left := p.notAfter.Sub(s.opt.Clock.Now()); failed {
+	clk := s.opt.Trust.Clock()
+	now := clk.Now()
+	left := p.notAfter.Sub(now)
+	d := s.renewDue().Sub(now)
+	if p.notAfter.Before(s.opt.Trust.Identity().NotAfter) {
+		// The certificate of the runtime ends first, and the connection with it.
+		share := 2.0 / 3 * (1 - 0.1*rand.Float64()) //nolint:gosec // spreads load, guards nothing
+		d = min(d, time.Duration(float64(left)*share))
+	}
+	if failed {
 		d = min(max(left/10, 500*time.Millisecond), 30*time.Second)
 	}
-	return renewal{s.opt.Clock.NewTimer(d)}
+	return renewal{clk.NewTimer(max(d, 10*time.Millisecond))}
 }

@@ -42,3 +42,33 @@ func TestManualFiresInOrder(t *testing.T) {
 		t.Fatalf("now %v, %d pending", c.Now(), c.Pending())
 	}
 }
+
+func TestManualLeapFiresOnce(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 0)
+	c := clock.NewManual(start)
+	var got []time.Duration
+	var again func()
+	again = func() {
+		got = append(got, c.Now().Sub(start))
+		c.AfterFunc(time.Second, again)
+	}
+	c.AfterFunc(time.Second, again)
+	late := c.NewTimer(time.Hour)
+	c.Leap(time.Minute)
+	if len(got) != 1 || got[0] != time.Minute {
+		t.Errorf("fired at %v, want once after a minute", got)
+	}
+	select {
+	case <-late.C():
+		t.Error("fired too early")
+	default:
+	}
+	c.Leap(time.Hour)
+	if at := <-late.C(); !at.Equal(start.Add(time.Hour + time.Minute)) {
+		t.Errorf("fired at %v", at)
+	}
+	if len(got) != 2 || c.Pending() != 1 {
+		t.Errorf("fired at %v, %d pending", got, c.Pending())
+	}
+}

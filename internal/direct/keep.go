@@ -12,10 +12,12 @@ import (
 // when the other end is silent, opens the successor in time, and closes the connection
 // when nobody has used it for long.
 func (p *Peer) keep(c *Conn) {
-	clk := p.pool.opt.Clock
+	clk, calendar := p.pool.opt.Clock, p.pool.opt.Trust.Clock()
 	beat := session.NewHeartbeat(p.pool.opt.Interval, 0)
 	timer := clk.NewTimer(p.next(beat, c))
 	defer timer.Stop()
+	certificate := calendar.NewTimer(nextOfCertificate(c, calendar.Now()))
+	defer certificate.Stop()
 	lastUsed := clk.Now()
 	retire := false
 	for {
@@ -28,8 +30,9 @@ func (p *Peer) keep(c *Conn) {
 			}
 			return
 		case <-timer.C():
+		case <-certificate.C():
 		}
-		now := clk.Now()
+		now, today := clk.Now(), calendar.Now()
 		if p.conn.Load() != c {
 			return // it was dropped; whoever dropped it ends it
 		}
@@ -37,7 +40,7 @@ func (p *Peer) keep(c *Conn) {
 			lastUsed = now
 		}
 		switch {
-		case !c.notAfter.IsZero() && !now.Before(c.notAfter):
+		case !c.notAfter.IsZero() && !today.Before(c.notAfter):
 			p.conn.CompareAndSwap(c, nil)
 			c.Close(errs.New(errs.Unavailable, "the certificate of the connection has ended"))
 			return
@@ -45,12 +48,12 @@ func (p *Peer) keep(c *Conn) {
 			if p.conn.CompareAndSwap(c, nil) {
 				retire = true
 			}
-		case !c.renewAt.IsZero() && !now.Before(c.renewAt):
+		case !c.renewAt.IsZero() && !today.Before(c.renewAt):
 			if p.succeed(c) {
 				return
 			}
-			left := c.notAfter.Sub(now)
-			c.renewAt = now.Add(min(max(left/10, 50*time.Millisecond), 30*time.Second))
+			left := c.notAfter.Sub(today)
+			c.renewAt = today.Add(min(max(left/10, 50*time.Millisecond), 30*time.Second))
 		case now.Sub(c.LastReceived()) >= p.silence(beat):
 			if !p.ping(beat, c) {
 				return
@@ -63,6 +66,7 @@ func (p *Peer) keep(c *Conn) {
 			return
 		}
 		timer.Reset(p.next(beat, c))
+		certificate.Reset(nextOfCertificate(c, calendar.Now()))
 	}
 }
 
@@ -84,6 +88,12 @@ func (p *Peer) next(beat *session.Heartbeat, c *Conn) time.Duration {
 	if quiet := now.Sub(c.LastReceived()); quiet < d {
 		d -= quiet
 	}
+	return max(d, time.Millisecond)
+}
+
+// nextOfCertificate is the time until something is due by the certificates of c.
+func nextOfCertificate(c *Conn, now time.Time) time.Duration {
+	d := time.Hour // for who has no certificates, and clocks that are set
 	for _, at := range []time.Time{c.renewAt, c.notAfter} {
 		if !at.IsZero() {
 			d = min(d, at.Sub(now))

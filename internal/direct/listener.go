@@ -263,7 +263,8 @@ func (l *Listener) track(s *served) *errs.Error {
 	}
 	l.conns[s] = struct{}{}
 	if end := sooner(l.opt.Trust.Identity().NotAfter, s.id.NotAfter); !end.IsZero() {
-		s.timer = l.opt.Clock.AfterFunc(end.Sub(l.opt.Clock.Now()), func() {
+		clk := l.opt.Trust.Clock()
+		s.timer = clk.AfterFunc(end.Sub(clk.Now()), func() {
 			s.close(errs.New(errs.Unavailable, "the certificate of the connection has ended"))
 		})
 	}

@@ -169,7 +169,7 @@ func (p *Pool) retire(c *Conn) {
 	if !p.goFunc(func() {
 		left := retireAtMost
 		if !c.notAfter.IsZero() {
-			left = min(left, c.notAfter.Sub(p.opt.Clock.Now()))
+			left = min(left, c.notAfter.Sub(p.opt.Trust.Clock().Now()))
 		}
 		ctx, cancel := context.WithTimeout(p.ctx, left)
 		defer cancel()
@@ -235,11 +235,12 @@ func (p *Pool) open(ctx context.Context, id string, t *target) (*Conn, error) {
 		c.id = peer
 	}
 	c.notAfter = sooner(own.NotAfter, c.id.NotAfter)
-	if life := c.notAfter.Sub(p.opt.Clock.Now()); !c.notAfter.IsZero() {
+	now := p.opt.Trust.Clock().Now()
+	if life := c.notAfter.Sub(now); !c.notAfter.IsZero() {
 		// Two thirds of what is left of the shorter life, less up to a tenth, so that
 		// connections opened together are not renewed together.
 		share := 2.0 / 3 * (1 - 0.1*rand.Float64()) //nolint:gosec // spreads load, guards nothing
-		c.renewAt = p.opt.Clock.Now().Add(time.Duration(float64(life) * share))
+		c.renewAt = now.Add(time.Duration(float64(life) * share))
 	}
 	return c, nil
 }

@@ -209,6 +209,9 @@ func (p *Port) welcome(h *held, v verdict, m *telfordv1.Hello, token string) *er
 	if err := p.sendRevoked(); err != nil {
 		return errs.From(err)
 	}
+	if err := p.sendRoots(); err != nil {
+		return errs.From(err)
+	}
 	if err := p.sendRules(true); err != nil {
 		return errs.From(err)
 	}

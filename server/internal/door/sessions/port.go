@@ -54,11 +54,13 @@ type Port struct {
 
 	// ruled: the rules may be others than the instance was told.
 	ruled atomic.Bool
+	// rooted: the roots may be others than the instance was told.
+	rooted atomic.Bool
 
 	mu       sync.Mutex
 	early    [][]byte // control messages of the session that wait for HelloAck
 	revoked  []*telfordv1.Revocation
-	news     chan struct{}      // has a token when revoked is not empty, or ruled is set
+	news     chan struct{}      // has a token when revoked is not empty, or ruled or rooted is set
 	watching context.CancelFunc // nil while nothing is watched
 	retired  bool
 	watched  sync.WaitGroup

@@ -3,13 +3,13 @@ package sessions
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	telfordv1 "telford.dev/telford/api/telford/v1"
-	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/catalogpb"
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
@@ -61,7 +61,7 @@ type share struct {
 	policy *part
 	rest   *part // limits and transports
 	// scoped: a limit in it is divided among the instances of the service.
-	scoped bool
+	scoped atomic.Bool
 }
 
 // pushes keeps the shares and knows who has to hear of new ones.
@@ -94,7 +94,7 @@ func (x *pushes) changed(namespace string) {
 	x.mark(shareKey{namespace: namespace})
 }
 
-// counted is told that an instance of a service has come or gone.
+// counted is told that the instances of a service have changed. It does not wait.
 func (x *pushes) counted(namespace, service string) {
 	if x.server.cfg.Shares == nil {
 		return
@@ -102,11 +102,17 @@ func (x *pushes) counted(namespace, service string) {
 	k := shareKey{namespace, service}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.shares[k] != nil {
+	if sh := x.shares[k]; sh != nil {
 		x.census[k]++
-		x.mark(k)
+		if sh.scoped.Load() {
+			x.mark(k)
+		}
 	}
 }
+
+// Counted has the server look whether a change of the instances of a service changes what
+// each of them has to keep to. It does not wait, and may be called with locks held.
+func (s *Server) Counted(namespace, service string) { s.pushes.counted(namespace, service) }
 
 // mark has the instances concerned look at their rules soon, with mu held.
 func (x *pushes) mark(k shareKey) {
@@ -189,13 +195,20 @@ func (x *pushes) share(namespace, service string) (policy, rest *part, err error
 	x.mu.Lock()
 	round, census := x.rounds[namespace], x.census[k]
 	x.mu.Unlock()
-	if sh.made && sh.round == round && (sh.census == census || !sh.scoped) {
+	if sh.made && sh.round == round && (sh.census == census || !sh.scoped.Load()) {
 		return sh.policy, sh.rest, nil
 	}
 	if err := sh.make(x.server.cfg.Rules, x.server.cfg.Shares); err != nil {
 		return nil, nil, err
 	}
 	sh.made, sh.round, sh.census = true, round, census
+	if sh.scoped.Load() {
+		x.mu.Lock()
+		if x.census[k] != census {
+			x.mark(k) // nobody was told of the change meanwhile
+		}
+		x.mu.Unlock()
+	}
 	return sh.policy, sh.rest, nil
 }
 
@@ -219,23 +232,19 @@ func (x *pushes) prune() {
 }
 
 // make makes the share anew, keeping the parts that say what they said before.
-func (sh *share) make(from Rules, divide func(string, limit.Rule) limit.Rule) error {
+func (sh *share) make(from Rules, shares func(string, string, []limit.Rule) ([]limit.Rule, bool)) error {
 	all := from.PolicySet(sh.key.namespace)
 	mine := all.For(sh.key.service)
 	rest := rulespb.Rules{}
-	sh.scoped = false
 	for _, l := range from.Limits(sh.key.namespace) {
-		if l.Rule.Service != sh.key.service {
-			continue
+		if l.Rule.Service == sh.key.service {
+			rest.Limits = append(rest.Limits, l.Rule)
 		}
-		rule := l.Rule
-		if rule.Limit.Scope == catalog.LimitService {
-			sh.scoped = true
-		}
-		if divide != nil {
-			rule = divide(sh.key.namespace, rule)
-		}
-		rest.Limits = append(rest.Limits, rule)
+	}
+	if shares != nil {
+		var divided bool
+		rest.Limits, divided = shares(sh.key.namespace, sh.key.service, rest.Limits)
+		sh.scoped.Store(divided)
 	}
 	for _, t := range from.Transports(sh.key.namespace) {
 		rest.Transports = append(rest.Transports, t.Rule)
@@ -306,12 +315,15 @@ func (t *told) message() []byte {
 	return append(b, t.warnings...)
 }
 
-// sendNews sends what has come up since: revocations, and rules.
+// sendNews sends what has come up since: revocations, roots, and rules.
 func (p *Port) sendNews() {
 	if p.beat == nil {
 		return // HelloAck will be followed by all of it
 	}
 	p.sendRevocations()
+	if p.rooted.Load() && p.sendRoots() != nil {
+		return // the end of the connection is noticed elsewhere
+	}
 	if !p.ruled.Swap(false) || p.retiring() {
 		return
 	}

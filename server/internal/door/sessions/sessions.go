@@ -48,10 +48,16 @@ type Router interface {
 	Attach(namespace, instance string, l message.Link) (detach func())
 }
 
-// Authority knows who is revoked; *identity.Authority is one.
+// Authority knows who is revoked and which roots are trusted; *identity.Authority is
+// one.
 type Authority interface {
 	Revocations() (keys, instances []string)
 	OnRevocation(f func(keys, instances []string)) (cancel func())
+	// SigningRoot is the root under which certificates are issued now, by the hash of its
+	// public key, and the time within which those under another one should be renewed.
+	SigningRoot() (spki [32]byte, within time.Duration)
+	// OnRoots has f called when SigningRoot or the roots of Trust have changed.
+	OnRoots(f func()) (cancel func())
 	Trust() *ident.Trust
 }
 
@@ -62,9 +68,11 @@ type Config struct {
 	Router    Router
 	Authority Authority
 	Rules     Rules
-	// Shares turns a limit of a service into what one of its instances gets at present,
-	// where the service has it as a whole; nil: as it was laid down. It must not wait.
-	Shares  func(namespace string, r limit.Rule) limit.Rule
+	// Shares returns what each instance of a service has to keep to at present: what
+	// operators have laid down for it, and what it declares for all of its instances
+	// together, divided among those. divided: it changes with their number, of which
+	// Counted is told. Nil: as it was laid down. It must not wait.
+	Shares  func(namespace, service string, ruled []limit.Rule) (share []limit.Rule, divided bool)
 	Zone    string
 	Version string
 	// Epoch tells this process of the runtime from its predecessors; 0: the time of New.
@@ -132,7 +140,7 @@ type Server struct {
 	ports      map[*Port]struct{}
 	fenced     map[digest]struct{}
 	fencedLine []digest // oldest first
-	cancel     []func() // of the subscriptions to revocations and rules
+	cancel     []func() // of the subscriptions to revocations, roots and rules
 
 	// stopping is set under mu and read without.
 	stopping atomic.Bool
@@ -149,7 +157,7 @@ func New(cfg Config) *Server {
 		sessions: make(map[key]*held), ports: make(map[*Port]struct{}), fenced: make(map[digest]struct{}),
 	}
 	s.pushes.init(s)
-	s.cancel = []func(){s.cfg.Authority.OnRevocation(s.revoked), s.cfg.Rules.OnChange(s.pushes.changed)}
+	s.cancel = []func(){s.cfg.Authority.OnRevocation(s.revoked), s.cfg.Authority.OnRoots(s.rooted), s.cfg.Rules.OnChange(s.pushes.changed)}
 	return s
 }
 
