@@ -55,7 +55,7 @@ func (s *Service) reportFailing(instance string) {
 	s.mu.Lock()
 	session := s.session
 	s.mu.Unlock()
-	if r, ok := any(session).(interface{ ReportFailing(instance string) }); ok && session != nil {
-		r.ReportFailing(instance)
+	if session != nil {
+		session.ReportFailing(instance)
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/resilience"
 )
@@ -37,94 +35,6 @@ func TestDefaultSchedule(t *testing.T) {
 	if got := p.Backoff(2, 0); got != 0 {
 		t.Errorf("full jitter begins at zero, not %v", got)
 	}
-}
-
-func TestDecide(t *testing.T) {
-	t.Parallel()
-	p := resilience.Default()
-	ok := resilience.Failure{Err: unstarted(errs.Unavailable), Attempts: 1}
-	with := func(change func(*resilience.Failure)) resilience.Failure {
-		f := ok
-		change(&f)
-		return f
-	}
-	for name, c := range map[string]struct {
-		f    resilience.Failure
-		want resilience.Decision
-	}{
-		"proof":       {ok, resilience.Decision{Retry: true, Delay: 100 * time.Millisecond, Why: resilience.Retryable}},
-		"second":      {with(func(f *resilience.Failure) { f.Attempts = 2 }), resilience.Decision{Retry: true, Delay: 200 * time.Millisecond, Why: resilience.Retryable}},
-		"third":       {with(func(f *resilience.Failure) { f.Attempts = 3 }), resilience.Decision{Why: resilience.UsedUp}},
-		"no error":    {with(func(f *resilience.Failure) { f.Err = nil }), resilience.Decision{Why: resilience.Nothing}},
-		"stream":      {with(func(f *resilience.Failure) { f.Stream = true }), resilience.Decision{Why: resilience.Streaming}},
-		"maybe ran":   {with(func(f *resilience.Failure) { f.Err = errs.New(errs.Unavailable, "cut") }), resilience.Decision{Why: resilience.NotProven}},
-		"handler":     {with(func(f *resilience.Failure) { f.Err = errs.New(errs.Handler, "no funds") }), resilience.Decision{Why: resilience.NotProven}},
-		"no instance": {with(func(f *resilience.Failure) { f.Err = unstarted(errs.NoInstance) }), resilience.Decision{Retry: true, Delay: 100 * time.Millisecond, Why: resilience.Retryable}},
-		"final":       {with(func(f *resilience.Failure) { f.Err = unstarted(errs.ServiceNotFound) }), resilience.Decision{Why: resilience.Final}},
-		"denied":      {with(func(f *resilience.Failure) { f.Err = unstarted(errs.PermissionDenied) }), resilience.Decision{Why: resilience.Final}},
-		"in time": {
-			with(func(f *resilience.Failure) { f.HasDeadline, f.Remaining = true, 101*time.Millisecond }),
-			resilience.Decision{Retry: true, Delay: 100 * time.Millisecond, Why: resilience.Retryable},
-		},
-		"too late": {
-			with(func(f *resilience.Failure) { f.HasDeadline, f.Remaining = true, 100*time.Millisecond }),
-			resilience.Decision{Why: resilience.NoTime},
-		},
-		"asked to wait": {
-			with(func(f *resilience.Failure) { f.Err = f.Err.After(3 * time.Second) }),
-			resilience.Decision{Retry: true, Delay: 3100 * time.Millisecond, Why: resilience.Retryable},
-		},
-		"asked to wait too long": {
-			with(func(f *resilience.Failure) {
-				f.Err, f.HasDeadline, f.Remaining = f.Err.After(3*time.Second), true, 2*time.Second
-			}),
-			resilience.Decision{Why: resilience.NoTime},
-		},
-	} {
-		if got := p.Decide(c.f, 0.5); got != c.want {
-			t.Errorf("%s: %+v, want %+v", name, got, c.want)
-		}
-	}
-	if got := (resilience.Policy{MaxAttempts: 1}).WithDefaults().Decide(ok, 0.5); got.Retry {
-		t.Error("one attempt in all is retried")
-	}
-}
-
-func TestDecideKeepsItsBounds(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		p := resilience.Policy{
-			MaxAttempts: rapid.IntRange(1, 20).Draw(t, "max"),
-			Base:        time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "base")),
-			Factor:      rapid.Float64Range(1, 1e6).Draw(t, "factor"),
-		}
-		p.Cap = p.Base + time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "above"))
-		if err := p.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		f := resilience.Failure{
-			Err: errs.New(rapid.SampledFrom(errs.Codes()).Draw(t, "code"), "x"), Attempts: rapid.IntRange(1, 25).Draw(t, "attempts"),
-			Stream: rapid.Bool().Draw(t, "stream"), HasDeadline: rapid.Bool().Draw(t, "deadline"),
-			Remaining: time.Duration(rapid.Int64Range(-int64(time.Second), int64(time.Hour)).Draw(t, "remaining")),
-		}
-		if rapid.Bool().Draw(t, "not started") {
-			f.Err = f.Err.Unstarted()
-		}
-		after := time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "after"))
-		f.Err = f.Err.After(after)
-		d := p.Decide(f, rapid.Float64Range(0, math.Nextafter(1, 0)).Draw(t, "random"))
-		switch {
-		case !d.Retry && d.Delay != 0:
-			t.Fatalf("no retry, and yet a delay of %v", d.Delay)
-		case !d.Retry:
-		case f.Stream || !f.Err.NotStarted || f.Attempts >= p.MaxAttempts:
-			t.Fatalf("a retry that is not allowed: %+v", f)
-		case d.Delay < after || d.Delay > after+p.Cap:
-			t.Fatalf("delay %v is not between %v and %v", d.Delay, after, after+p.Cap)
-		case f.HasDeadline && d.Delay >= f.Remaining:
-			t.Fatalf("delay %v with %v left", d.Delay, f.Remaining)
-		}
-	})
 }
 
 func TestValidateNamesTheValue(t *testing.T) {
