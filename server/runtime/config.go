@@ -59,6 +59,9 @@ type Config struct {
 	// Dev makes a runtime for one developer's machine: loopback only, plain HTTP, one
 	// key in Data/dev.key that may be any service.
 	Dev bool
+	// IdempotencyLifetime is how long the answers to calls with an idempotency key are
+	// kept, at least 1s; default 24h.
+	IdempotencyLifetime time.Duration
 	// LogLevel is "debug", "info", "warn" or "error"; default "info".
 	LogLevel string
 	// LogFormat is "text" or "json"; default "text".
@@ -107,6 +110,9 @@ func (c Config) withDefaults() Config {
 	fill(&c.LogFormat, "text")
 	if c.LeafLife == 0 {
 		c.LeafLife = 24 * time.Hour
+	}
+	if c.IdempotencyLifetime == 0 {
+		c.IdempotencyLifetime = 24 * time.Hour
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second

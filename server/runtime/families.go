@@ -14,6 +14,7 @@ func (r *Runtime) registerMetrics() error {
 		metrics.Rules(b.rules.Stats),
 		metrics.Instances(func() []*catalog.Instance { return b.registry.List(registry.Filter{}) }),
 		metrics.Alarms(b.alarms.List),
+		metrics.Idempotency(b.keys.Stats),
 		metrics.Counter("registrations_total", "Registrations that changed something.", func() float64 { return float64(b.registry.Stats().Registrations) }),
 		metrics.Counter("deregistrations_total", "Instances that were taken off the map.", func() float64 { return float64(b.registry.Stats().Deregistrations) }),
 		metrics.Counter("expirations_total", "Instances whose lease ran out.", func() float64 { return float64(b.registry.Stats().Expirations) }),

@@ -16,6 +16,7 @@ import (
 	httpdoor "telford.dev/telford/server/internal/door/http"
 	linkdoor "telford.dev/telford/server/internal/door/link"
 	"telford.dev/telford/server/internal/door/sessions"
+	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/registry"
@@ -43,6 +44,7 @@ type components struct {
 	authority *identity.Authority
 	rules     *rules.Rules
 	registry  *registry.Registry
+	keys      *idempotency.Keys
 	router    *router.Router
 	gate      *admit.Gate
 	sessions  *sessions.Server
@@ -62,6 +64,7 @@ func (r *Runtime) plan(early chan<- error) []*part {
 		{name: "identity", start: r.startIdentity, stop: func(ctx context.Context) error { return r.built.authority.Stop(ctx) }},
 		{name: "rules", start: r.startRules, stop: func(ctx context.Context) error { return r.built.rules.Stop(ctx) }},
 		{name: "registry", start: r.startRegistry, stop: func(ctx context.Context) error { return r.built.registry.Stop(ctx) }},
+		{name: "idempotency", start: r.startIdempotency, stop: func(ctx context.Context) error { return r.built.keys.Stop(ctx) }},
 		{name: "router", start: r.startRouter, stop: r.stopRouter, door: true},
 	}
 	if r.cfg.GRPC != Off {
@@ -168,7 +171,7 @@ const returning = 30 * time.Second
 func (r *Runtime) startRouter(context.Context) error {
 	b := &r.built
 	b.router = router.New(router.Config{
-		Index: b.registry, Policy: b.rules, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.clock, Log: r.part("router"),
+		Index: b.registry, Policy: b.rules, Keys: b.keys, Zone: r.cfg.Zone, Locality: r.cfg.Locality, Clock: r.clock, Log: r.part("router"),
 		Returning: returning, Failing: b.registry,
 	})
 	b.gate = admit.New(b.authority, b.authority.Trust())
@@ -177,7 +180,7 @@ func (r *Runtime) startRouter(context.Context) error {
 		Version: BuildInfo().Version, Clock: r.clock, Log: r.part("sessions"),
 	})
 	b.admin = admin.New(admin.Config{
-		Authority: b.authority, Registry: b.registry, EndSession: b.sessions.End,
+		Authority: b.authority, Registry: b.registry, Keyed: b.keys, EndSession: b.sessions.End,
 		Info: r.info, Now: b.store.Clock().Now, Log: r.part("admin"),
 	})
 	return r.registerMetrics()

@@ -187,6 +187,7 @@ func (r *Runtime) stop(ctx context.Context, cause error, abort bool) error {
 	r.mu.Unlock()
 
 	r.ready.Store(false)
+	r.leaveKeys()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.DrainTimeout)
 	defer cancel()

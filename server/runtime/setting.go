@@ -83,6 +83,7 @@ func Settings() []Setting {
 		text("advertise", "further host names and addresses of this node for its certificate, by commas", func(c *Config) *string { return &c.Advertise }),
 		span("leaf-life", "life of issued certificates (default 24h)", func(c *Config) *time.Duration { return &c.LeafLife }),
 		span("drain-timeout", "how long a stop waits for running calls (default 30s)", func(c *Config) *time.Duration { return &c.DrainTimeout }),
+		span("idempotency-lifetime", "how long the answers to calls with an idempotency key are kept (default 24h)", func(c *Config) *time.Duration { return &c.IdempotencyLifetime }),
 		text("log-level", `debug, info, warn or error (default "info")`, func(c *Config) *string { return &c.LogLevel }),
 		text("log-format", `text or json (default "text")`, func(c *Config) *string { return &c.LogFormat }),
 	}

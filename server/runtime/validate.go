@@ -140,6 +140,9 @@ func (c Config) validateNames(e *ConfigError) {
 	if c.LeafLife < 2*time.Second || c.LeafLife > 30*24*time.Hour {
 		e.add("leaf-life", "%s is outside 2s to 720h", c.LeafLife)
 	}
+	if c.IdempotencyLifetime < minIdempotencyLifetime || c.IdempotencyLifetime > maxIdempotencyLifetime {
+		e.add("idempotency-lifetime", "%s is outside %s to %s", c.IdempotencyLifetime, minIdempotencyLifetime, maxIdempotencyLifetime)
+	}
 	if c.DrainTimeout < 0 {
 		e.add("drain-timeout", "%s is negative", c.DrainTimeout)
 	}

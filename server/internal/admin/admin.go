@@ -50,6 +50,7 @@ type Registry interface {
 type Config struct {
 	Authority Authority
 	Registry  Registry
+	Keyed     Keyed
 	// EndSession ends the session of an instance, telling it the cause; false when it
 	// has none.
 	EndSession func(namespace, instance string, cause *errs.Error) bool
@@ -81,6 +82,7 @@ func (a *API) Register(to grpc.ServiceRegistrar) {
 	g := &guard{to: to, authority: a.cfg.Authority, log: a.cfg.Log}
 	adminv1.RegisterKeysServer(g, &keys{api: a})
 	adminv1.RegisterNamespacesServer(g, &namespaces{api: a})
+	adminv1.RegisterIdempotencyServer(g, &keyed{api: a})
 	adminv1.RegisterServicesServer(g, &services{api: a})
 	adminv1.RegisterSystemServer(g, &system{api: a})
 }

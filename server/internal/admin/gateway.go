@@ -59,6 +59,9 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 		func() error {
 			return adminv1.RegisterNamespacesHandlerClient(ctx, mux, adminv1.NewNamespacesClient(conn))
 		},
+		func() error {
+			return adminv1.RegisterIdempotencyHandlerClient(ctx, mux, adminv1.NewIdempotencyClient(conn))
+		},
 		func() error { return adminv1.RegisterServicesHandlerClient(ctx, mux, adminv1.NewServicesClient(conn)) },
 		func() error { return adminv1.RegisterSystemHandlerClient(ctx, mux, adminv1.NewSystemClient(conn)) },
 	} {

@@ -30,3 +30,14 @@ func (k *Keys) List(ctx context.Context, f Filter) ([]*Record, error) {
 	now := k.clock.Now()
 	return slices.DeleteFunc(all, func(r *Record) bool { return r.expired(now) }), nil
 }
+
+// RemoveNamespaceTx forgets the keys of a namespace that ends with t. It implements
+// identity.Tenant.
+func (k *Keys) RemoveNamespaceTx(t tx.Tx, namespace string) error {
+	n, err := k.cfg.Storage.DeleteNamespaceIdempotencyRecords(t, namespace)
+	if err != nil {
+		return err
+	}
+	t.AfterCommit(func() { k.stats.records.Add(-int64(n)) })
+	return nil
+}

@@ -3,6 +3,7 @@ package idempotency
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ type memory struct {
 
 type memoryTx struct{}
 
-func (memoryTx) AfterCommit(func()) {}
+func (memoryTx) AfterCommit(f func()) { f() } // nothing fails behind it here
 
 func newMemory() *memory { return &memory{rows: map[ID]Record{}, owners: map[string]time.Time{}} }
 
@@ -145,6 +146,12 @@ func (m *memory) DeleteIdempotencyRecords(_ tx.Tx, expired time.Time, most int) 
 		}
 	}
 	return n, nil
+}
+
+func (m *memory) DeleteNamespaceIdempotencyRecords(_ tx.Tx, namespace string) (int, error) {
+	n := len(m.rows)
+	maps.DeleteFunc(m.rows, func(i ID, _ Record) bool { return i.Namespace == namespace })
+	return n - len(m.rows), nil
 }
 
 func (m *memory) PutIdempotencyOwner(_ tx.Tx, owner string, until time.Time) error {

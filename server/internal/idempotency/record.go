@@ -122,6 +122,9 @@ type Storage interface {
 	// DeleteIdempotencyRecords deletes at most so many of the records that expired at or
 	// before the instant, those first that expired first, and returns how many.
 	DeleteIdempotencyRecords(t tx.Tx, expired time.Time, most int) (int, error)
+	// DeleteNamespaceIdempotencyRecords deletes the records of a namespace and returns how
+	// many.
+	DeleteNamespaceIdempotencyRecords(t tx.Tx, namespace string) (int, error)
 	// PutIdempotencyOwner keeps until when a process is alive for sure.
 	PutIdempotencyOwner(t tx.Tx, owner string, until time.Time) error
 	// IdempotencyOwner returns it; the zero time when nothing is known.

@@ -363,3 +363,22 @@ func TestList(t *testing.T) {
 		}
 	})
 }
+
+func TestANamespaceTakesItsKeysAway(t *testing.T) {
+	in(t, nil, func(t *testing.T, k *Keys, m *memory) {
+		h := &handler{}
+		wantBody(t, k.do(t.Context(), keyed("k", "a"), h), "1")
+		for _, namespace := range []string{"other", "default"} {
+			if err := m.Write(t.Context(), func(t2 tx.Tx) error { return k.RemoveNamespaceTx(t2, namespace) }); err != nil {
+				t.Fatal(err)
+			}
+			if namespace == "other" {
+				wantBody(t, k.do(t.Context(), keyed("k", "a"), h), "1")
+			}
+		}
+		wantBody(t, k.do(t.Context(), keyed("k", "a"), h), "2")
+		if s := k.Stats(); s.Records != 1 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}

@@ -108,6 +108,15 @@ func (s *Store) DeleteIdempotencyRecords(t tx.Tx, expired time.Time, most int) (
 	return int(n), nil
 }
 
+// DeleteNamespaceIdempotencyRecords implements idempotency.Storage.
+func (s *Store) DeleteNamespaceIdempotencyRecords(t tx.Tx, namespace string) (int, error) {
+	n, err := exec(t, `DELETE FROM idempotency WHERE namespace = $1`, namespace)
+	if err != nil {
+		return 0, fmt.Errorf("delete the idempotency keys of namespace %s: %w", namespace, err)
+	}
+	return int(n), nil
+}
+
 // PutIdempotencyOwner implements idempotency.Storage.
 func (s *Store) PutIdempotencyOwner(t tx.Tx, owner string, until time.Time) error {
 	_, err := exec(t, `INSERT INTO idempotency_owners (id, alive_until) VALUES ($1, $2)

@@ -92,6 +92,12 @@ func (m *keyedModel) DeleteIdempotencyRecords(_ tx.Tx, expired time.Time, most i
 	return len(old), nil
 }
 
+func (m *keyedModel) DeleteNamespaceIdempotencyRecords(_ tx.Tx, namespace string) (int, error) {
+	n := len(m.records)
+	maps.DeleteFunc(m.records, func(i idempotency.ID, _ idempotency.Record) bool { return i.Namespace == namespace })
+	return n - len(m.records), nil
+}
+
 func (m *keyedModel) PutIdempotencyOwner(_ tx.Tx, owner string, until time.Time) error {
 	m.owners[owner] = until
 	return nil
@@ -135,6 +141,9 @@ func keyedOperations(t *rapid.T) []operation {
 		}},
 		{"CountIdempotencyRecords", func(s Store, t tx.Tx) (any, error) { return s.CountIdempotencyRecords(t) }},
 		{"DeleteIdempotencyRecords", func(s Store, t tx.Tx) (any, error) { return s.DeleteIdempotencyRecords(t, at, int(fence)) }},
+		{"DeleteNamespaceIdempotencyRecords", func(s Store, t tx.Tx) (any, error) {
+			return s.DeleteNamespaceIdempotencyRecords(t, id.Namespace)
+		}},
 		{"PutIdempotencyOwner", func(s Store, t tx.Tx) (any, error) { return nothing(s.PutIdempotencyOwner(t, text, at)) }},
 		{"IdempotencyOwner", func(s Store, t tx.Tx) (any, error) { return s.IdempotencyOwner(t, text) }},
 		{"DeleteIdempotencyOwner", func(s Store, t tx.Tx) (any, error) { return nothing(s.DeleteIdempotencyOwner(t, text)) }},

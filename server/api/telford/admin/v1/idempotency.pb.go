@@ -31,19 +31,24 @@ type IdempotencyRecord struct {
 	Method      string                 `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
 	Key         string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
 	BusinessKey string                 `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	// "running", "answered", "too_large" (answered, the answer was not kept) or "open" (what
-	// became of it is unknown; the next call with the key runs).
+	// "running", "answered", "too_large" (answered, the answer was not kept), "open" (what
+	// became of it is unknown; the next call with the key runs), "closed" (the same, and the
+	// method must not run again) or "released" (nobody began it; the next call runs).
 	State string `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
 	// The code of the stored answer; empty when it was a success.
 	Code        string `protobuf:"bytes,8,opt,name=code,proto3" json:"code,omitempty"`
 	AnswerBytes int64  `protobuf:"varint,9,opt,name=answer_bytes,json=answerBytes,proto3" json:"answer_bytes,omitempty"`
 	// SHA-256 of the request, hexadecimal.
-	BodyHash      string                 `protobuf:"bytes,10,opt,name=body_hash,json=bodyHash,proto3" json:"body_hash,omitempty"`
-	RequestId     string                 `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	Instance      string                 `protobuf:"bytes,12,opt,name=instance,proto3" json:"instance,omitempty"`
-	ClaimedAt     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=claimed_at,json=claimedAt,proto3" json:"claimed_at,omitempty"`
-	AnsweredAt    *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=answered_at,json=answeredAt,proto3" json:"answered_at,omitempty"`
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	BodyHash   string                 `protobuf:"bytes,10,opt,name=body_hash,json=bodyHash,proto3" json:"body_hash,omitempty"`
+	RequestId  string                 `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Instance   string                 `protobuf:"bytes,12,opt,name=instance,proto3" json:"instance,omitempty"`
+	ClaimedAt  *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=claimed_at,json=claimedAt,proto3" json:"claimed_at,omitempty"`
+	AnsweredAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=answered_at,json=answeredAt,proto3" json:"answered_at,omitempty"`
+	ExpiresAt  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Until when a call that runs has time.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// The trace of the call that ran, hexadecimal; empty when it had none.
+	TraceId       string `protobuf:"bytes,17,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +188,20 @@ func (x *IdempotencyRecord) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *IdempotencyRecord) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *IdempotencyRecord) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 type ListIdempotencyRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -316,7 +335,7 @@ var File_telford_admin_v1_idempotency_proto protoreflect.FileDescriptor
 
 const file_telford_admin_v1_idempotency_proto_rawDesc = "" +
 	"\n" +
-	"\"telford/admin/v1/idempotency.proto\x12\x10telford.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x04\n" +
+	"\"telford/admin/v1/idempotency.proto\x12\x10telford.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x04\n" +
 	"\x11IdempotencyRecord\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\x16\n" +
@@ -337,7 +356,9 @@ const file_telford_admin_v1_idempotency_proto_rawDesc = "" +
 	"\vanswered_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"answeredAt\x129\n" +
 	"\n" +
-	"expires_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xa7\x01\n" +
+	"expires_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x126\n" +
+	"\bdeadline\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x19\n" +
+	"\btrace_id\x18\x11 \x01(\tR\atraceId\"\xa7\x01\n" +
 	"\x16ListIdempotencyRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
@@ -374,14 +395,15 @@ var file_telford_admin_v1_idempotency_proto_depIdxs = []int32{
 	3, // 0: telford.admin.v1.IdempotencyRecord.claimed_at:type_name -> google.protobuf.Timestamp
 	3, // 1: telford.admin.v1.IdempotencyRecord.answered_at:type_name -> google.protobuf.Timestamp
 	3, // 2: telford.admin.v1.IdempotencyRecord.expires_at:type_name -> google.protobuf.Timestamp
-	0, // 3: telford.admin.v1.ListIdempotencyResponse.items:type_name -> telford.admin.v1.IdempotencyRecord
-	1, // 4: telford.admin.v1.Idempotency.List:input_type -> telford.admin.v1.ListIdempotencyRequest
-	2, // 5: telford.admin.v1.Idempotency.List:output_type -> telford.admin.v1.ListIdempotencyResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 3: telford.admin.v1.IdempotencyRecord.deadline:type_name -> google.protobuf.Timestamp
+	0, // 4: telford.admin.v1.ListIdempotencyResponse.items:type_name -> telford.admin.v1.IdempotencyRecord
+	1, // 5: telford.admin.v1.Idempotency.List:input_type -> telford.admin.v1.ListIdempotencyRequest
+	2, // 6: telford.admin.v1.Idempotency.List:output_type -> telford.admin.v1.ListIdempotencyResponse
+	6, // [6:7] is the sub-list for method output_type
+	5, // [5:6] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_telford_admin_v1_idempotency_proto_init() }
