@@ -53,11 +53,13 @@ type Instance struct {
 	Ttl          string        `protobuf:"bytes,21,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Dependencies []*Dependency `protobuf:"bytes,22,rep,name=dependencies,proto3" json:"dependencies,omitempty"`
 	// The door it came in by.
-	Door          string                 `protobuf:"bytes,23,opt,name=door,proto3" json:"door,omitempty"`
-	Sdk           string                 `protobuf:"bytes,24,opt,name=sdk,proto3" json:"sdk,omitempty"`
-	KeyId         string                 `protobuf:"bytes,25,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
-	Revision      int64                  `protobuf:"varint,27,opt,name=revision,proto3" json:"revision,omitempty"`
+	Door         string                 `protobuf:"bytes,23,opt,name=door,proto3" json:"door,omitempty"`
+	Sdk          string                 `protobuf:"bytes,24,opt,name=sdk,proto3" json:"sdk,omitempty"`
+	KeyId        string                 `protobuf:"bytes,25,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	RegisteredAt *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	Revision     int64                  `protobuf:"varint,27,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Others have found it failing: better not picked before this instant.
+	FailingUntil  *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=failing_until,json=failingUntil,proto3" json:"failing_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +281,13 @@ func (x *Instance) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Instance) GetFailingUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingUntil
+	}
+	return nil
 }
 
 // Method is one thing that an instance can be asked to do.
@@ -1391,11 +1400,200 @@ func (x *ListTombstonesResponse) GetNextPageToken() string {
 	return ""
 }
 
+type ExpireServicesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty means all namespaces.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The instances are gone: end their registrations now. False only tells.
+	Confirm       bool `protobuf:"varint,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireServicesRequest) Reset() {
+	*x = ExpireServicesRequest{}
+	mi := &file_telford_admin_v1_services_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireServicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireServicesRequest) ProtoMessage() {}
+
+func (x *ExpireServicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_services_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireServicesRequest.ProtoReflect.Descriptor instead.
+func (*ExpireServicesRequest) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_services_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExpireServicesRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ExpireServicesRequest) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
+type ExpireServicesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was held back when the request came, by namespace; empty when nothing was.
+	Items []*HeldInstances `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// The ends of these begin now.
+	Confirmed     bool `protobuf:"varint,2,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireServicesResponse) Reset() {
+	*x = ExpireServicesResponse{}
+	mi := &file_telford_admin_v1_services_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireServicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireServicesResponse) ProtoMessage() {}
+
+func (x *ExpireServicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_services_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireServicesResponse.ProtoReflect.Descriptor instead.
+func (*ExpireServicesResponse) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_services_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ExpireServicesResponse) GetItems() []*HeldInstances {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ExpireServicesResponse) GetConfirmed() bool {
+	if x != nil {
+		return x.Confirmed
+	}
+	return false
+}
+
+// HeldInstances are instances of a namespace that stay registered although their leases
+// have run out.
+type HeldInstances struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Instances int32                  `protobuf:"varint,2,opt,name=instances,proto3" json:"instances,omitempty"`
+	// All that are registered in the namespace, those included.
+	Registered int32                  `protobuf:"varint,3,opt,name=registered,proto3" json:"registered,omitempty"`
+	Since      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// When they begin to end by themselves, one after another, unless enough are back
+	// before. Absent once that has begun.
+	ResumesAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=resumes_at,json=resumesAt,proto3" json:"resumes_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldInstances) Reset() {
+	*x = HeldInstances{}
+	mi := &file_telford_admin_v1_services_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldInstances) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldInstances) ProtoMessage() {}
+
+func (x *HeldInstances) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_services_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldInstances.ProtoReflect.Descriptor instead.
+func (*HeldInstances) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_services_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *HeldInstances) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *HeldInstances) GetInstances() int32 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
+func (x *HeldInstances) GetRegistered() int32 {
+	if x != nil {
+		return x.Registered
+	}
+	return 0
+}
+
+func (x *HeldInstances) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *HeldInstances) GetResumesAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ResumesAt
+	}
+	return nil
+}
+
 var File_telford_admin_v1_services_proto protoreflect.FileDescriptor
 
 const file_telford_admin_v1_services_proto_rawDesc = "" +
 	"\n" +
-	"\x1ftelford/admin/v1/services.proto\x12\x10telford.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\a\n" +
+	"\x1ftelford/admin/v1/services.proto\x12\x10telford.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\b\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -1424,7 +1622,8 @@ const file_telford_admin_v1_services_proto_rawDesc = "" +
 	"\x03sdk\x18\x18 \x01(\tR\x03sdk\x12\x15\n" +
 	"\x06key_id\x18\x19 \x01(\tR\x05keyId\x12?\n" +
 	"\rregistered_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x12\x1a\n" +
-	"\brevision\x18\x1b \x01(\x03R\brevision\x1a;\n" +
+	"\brevision\x18\x1b \x01(\x03R\brevision\x12?\n" +
+	"\rfailing_until\x18\x1c \x01(\v2\x1a.google.protobuf.TimestampR\ffailingUntil\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa7\x02\n" +
@@ -1510,14 +1709,30 @@ const file_telford_admin_v1_services_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"s\n" +
 	"\x16ListTombstonesResponse\x121\n" +
 	"\x05items\x18\x01 \x03(\v2\x1b.telford.admin.v1.TombstoneR\x05items\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x84\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
+	"\x15ExpireServicesRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aconfirm\x18\x02 \x01(\bR\aconfirm\"m\n" +
+	"\x16ExpireServicesResponse\x125\n" +
+	"\x05items\x18\x01 \x03(\v2\x1f.telford.admin.v1.HeldInstancesR\x05items\x12\x1c\n" +
+	"\tconfirmed\x18\x02 \x01(\bR\tconfirmed\"\xd8\x01\n" +
+	"\rHeldInstances\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1c\n" +
+	"\tinstances\x18\x02 \x01(\x05R\tinstances\x12\x1e\n" +
+	"\n" +
+	"registered\x18\x03 \x01(\x05R\n" +
+	"registered\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x129\n" +
+	"\n" +
+	"resumes_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tresumesAt2\xe1\x04\n" +
 	"\bServices\x12U\n" +
 	"\x04List\x12%.telford.admin.v1.ListServicesRequest\x1a&.telford.admin.v1.ListServicesResponse\x12E\n" +
 	"\x03Get\x12#.telford.admin.v1.GetServiceRequest\x1a\x19.telford.admin.v1.Service\x12R\n" +
 	"\x05Watch\x12&.telford.admin.v1.WatchServicesRequest\x1a\x1f.telford.admin.v1.ServiceUpdate0\x01\x12J\n" +
 	"\x05Drain\x12%.telford.admin.v1.DrainServiceRequest\x1a\x1a.telford.admin.v1.Instance\x12U\n" +
 	"\n" +
-	"Deregister\x12*.telford.admin.v1.DeregisterServiceRequest\x1a\x1b.telford.admin.v1.Tombstone\x12c\n" +
+	"Deregister\x12*.telford.admin.v1.DeregisterServiceRequest\x1a\x1b.telford.admin.v1.Tombstone\x12[\n" +
+	"\x06Expire\x12'.telford.admin.v1.ExpireServicesRequest\x1a(.telford.admin.v1.ExpireServicesResponse\x12c\n" +
 	"\x0eListTombstones\x12'.telford.admin.v1.ListTombstonesRequest\x1a(.telford.admin.v1.ListTombstonesResponseB9Z7telford.dev/telford/server/api/telford/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -1532,7 +1747,7 @@ func file_telford_admin_v1_services_proto_rawDescGZIP() []byte {
 	return file_telford_admin_v1_services_proto_rawDescData
 }
 
-var file_telford_admin_v1_services_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_telford_admin_v1_services_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_telford_admin_v1_services_proto_goTypes = []any{
 	(*Instance)(nil),                 // 0: telford.admin.v1.Instance
 	(*Method)(nil),                   // 1: telford.admin.v1.Method
@@ -1551,43 +1766,52 @@ var file_telford_admin_v1_services_proto_goTypes = []any{
 	(*DeregisterServiceRequest)(nil), // 14: telford.admin.v1.DeregisterServiceRequest
 	(*ListTombstonesRequest)(nil),    // 15: telford.admin.v1.ListTombstonesRequest
 	(*ListTombstonesResponse)(nil),   // 16: telford.admin.v1.ListTombstonesResponse
-	nil,                              // 17: telford.admin.v1.Instance.MetadataEntry
-	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
+	(*ExpireServicesRequest)(nil),    // 17: telford.admin.v1.ExpireServicesRequest
+	(*ExpireServicesResponse)(nil),   // 18: telford.admin.v1.ExpireServicesResponse
+	(*HeldInstances)(nil),            // 19: telford.admin.v1.HeldInstances
+	nil,                              // 20: telford.admin.v1.Instance.MetadataEntry
+	(*timestamppb.Timestamp)(nil),    // 21: google.protobuf.Timestamp
 }
 var file_telford_admin_v1_services_proto_depIdxs = []int32{
 	1,  // 0: telford.admin.v1.Instance.methods:type_name -> telford.admin.v1.Method
 	2,  // 1: telford.admin.v1.Instance.endpoints:type_name -> telford.admin.v1.Endpoint
-	17, // 2: telford.admin.v1.Instance.metadata:type_name -> telford.admin.v1.Instance.MetadataEntry
+	20, // 2: telford.admin.v1.Instance.metadata:type_name -> telford.admin.v1.Instance.MetadataEntry
 	3,  // 3: telford.admin.v1.Instance.menu:type_name -> telford.admin.v1.MenuItem
 	4,  // 4: telford.admin.v1.Instance.dependencies:type_name -> telford.admin.v1.Dependency
-	18, // 5: telford.admin.v1.Instance.registered_at:type_name -> google.protobuf.Timestamp
-	0,  // 6: telford.admin.v1.Service.instances:type_name -> telford.admin.v1.Instance
-	1,  // 7: telford.admin.v1.Service.methods:type_name -> telford.admin.v1.Method
-	6,  // 8: telford.admin.v1.Service.tombstones:type_name -> telford.admin.v1.Tombstone
-	18, // 9: telford.admin.v1.Tombstone.at:type_name -> google.protobuf.Timestamp
-	0,  // 10: telford.admin.v1.ListServicesResponse.items:type_name -> telford.admin.v1.Instance
-	7,  // 11: telford.admin.v1.WatchServicesRequest.after:type_name -> telford.admin.v1.Revision
-	7,  // 12: telford.admin.v1.ServiceUpdate.revision:type_name -> telford.admin.v1.Revision
-	0,  // 13: telford.admin.v1.ServiceUpdate.upserts:type_name -> telford.admin.v1.Instance
-	6,  // 14: telford.admin.v1.ServiceUpdate.removals:type_name -> telford.admin.v1.Tombstone
-	6,  // 15: telford.admin.v1.ListTombstonesResponse.items:type_name -> telford.admin.v1.Tombstone
-	8,  // 16: telford.admin.v1.Services.List:input_type -> telford.admin.v1.ListServicesRequest
-	10, // 17: telford.admin.v1.Services.Get:input_type -> telford.admin.v1.GetServiceRequest
-	11, // 18: telford.admin.v1.Services.Watch:input_type -> telford.admin.v1.WatchServicesRequest
-	13, // 19: telford.admin.v1.Services.Drain:input_type -> telford.admin.v1.DrainServiceRequest
-	14, // 20: telford.admin.v1.Services.Deregister:input_type -> telford.admin.v1.DeregisterServiceRequest
-	15, // 21: telford.admin.v1.Services.ListTombstones:input_type -> telford.admin.v1.ListTombstonesRequest
-	9,  // 22: telford.admin.v1.Services.List:output_type -> telford.admin.v1.ListServicesResponse
-	5,  // 23: telford.admin.v1.Services.Get:output_type -> telford.admin.v1.Service
-	12, // 24: telford.admin.v1.Services.Watch:output_type -> telford.admin.v1.ServiceUpdate
-	0,  // 25: telford.admin.v1.Services.Drain:output_type -> telford.admin.v1.Instance
-	6,  // 26: telford.admin.v1.Services.Deregister:output_type -> telford.admin.v1.Tombstone
-	16, // 27: telford.admin.v1.Services.ListTombstones:output_type -> telford.admin.v1.ListTombstonesResponse
-	22, // [22:28] is the sub-list for method output_type
-	16, // [16:22] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	21, // 5: telford.admin.v1.Instance.registered_at:type_name -> google.protobuf.Timestamp
+	21, // 6: telford.admin.v1.Instance.failing_until:type_name -> google.protobuf.Timestamp
+	0,  // 7: telford.admin.v1.Service.instances:type_name -> telford.admin.v1.Instance
+	1,  // 8: telford.admin.v1.Service.methods:type_name -> telford.admin.v1.Method
+	6,  // 9: telford.admin.v1.Service.tombstones:type_name -> telford.admin.v1.Tombstone
+	21, // 10: telford.admin.v1.Tombstone.at:type_name -> google.protobuf.Timestamp
+	0,  // 11: telford.admin.v1.ListServicesResponse.items:type_name -> telford.admin.v1.Instance
+	7,  // 12: telford.admin.v1.WatchServicesRequest.after:type_name -> telford.admin.v1.Revision
+	7,  // 13: telford.admin.v1.ServiceUpdate.revision:type_name -> telford.admin.v1.Revision
+	0,  // 14: telford.admin.v1.ServiceUpdate.upserts:type_name -> telford.admin.v1.Instance
+	6,  // 15: telford.admin.v1.ServiceUpdate.removals:type_name -> telford.admin.v1.Tombstone
+	6,  // 16: telford.admin.v1.ListTombstonesResponse.items:type_name -> telford.admin.v1.Tombstone
+	19, // 17: telford.admin.v1.ExpireServicesResponse.items:type_name -> telford.admin.v1.HeldInstances
+	21, // 18: telford.admin.v1.HeldInstances.since:type_name -> google.protobuf.Timestamp
+	21, // 19: telford.admin.v1.HeldInstances.resumes_at:type_name -> google.protobuf.Timestamp
+	8,  // 20: telford.admin.v1.Services.List:input_type -> telford.admin.v1.ListServicesRequest
+	10, // 21: telford.admin.v1.Services.Get:input_type -> telford.admin.v1.GetServiceRequest
+	11, // 22: telford.admin.v1.Services.Watch:input_type -> telford.admin.v1.WatchServicesRequest
+	13, // 23: telford.admin.v1.Services.Drain:input_type -> telford.admin.v1.DrainServiceRequest
+	14, // 24: telford.admin.v1.Services.Deregister:input_type -> telford.admin.v1.DeregisterServiceRequest
+	17, // 25: telford.admin.v1.Services.Expire:input_type -> telford.admin.v1.ExpireServicesRequest
+	15, // 26: telford.admin.v1.Services.ListTombstones:input_type -> telford.admin.v1.ListTombstonesRequest
+	9,  // 27: telford.admin.v1.Services.List:output_type -> telford.admin.v1.ListServicesResponse
+	5,  // 28: telford.admin.v1.Services.Get:output_type -> telford.admin.v1.Service
+	12, // 29: telford.admin.v1.Services.Watch:output_type -> telford.admin.v1.ServiceUpdate
+	0,  // 30: telford.admin.v1.Services.Drain:output_type -> telford.admin.v1.Instance
+	6,  // 31: telford.admin.v1.Services.Deregister:output_type -> telford.admin.v1.Tombstone
+	18, // 32: telford.admin.v1.Services.Expire:output_type -> telford.admin.v1.ExpireServicesResponse
+	16, // 33: telford.admin.v1.Services.ListTombstones:output_type -> telford.admin.v1.ListTombstonesResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_telford_admin_v1_services_proto_init() }
@@ -1601,7 +1825,7 @@ func file_telford_admin_v1_services_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telford_admin_v1_services_proto_rawDesc), len(file_telford_admin_v1_services_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

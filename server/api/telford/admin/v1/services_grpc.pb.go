@@ -24,6 +24,7 @@ const (
 	Services_Watch_FullMethodName          = "/telford.admin.v1.Services/Watch"
 	Services_Drain_FullMethodName          = "/telford.admin.v1.Services/Drain"
 	Services_Deregister_FullMethodName     = "/telford.admin.v1.Services/Deregister"
+	Services_Expire_FullMethodName         = "/telford.admin.v1.Services/Expire"
 	Services_ListTombstones_FullMethodName = "/telford.admin.v1.Services/ListTombstones"
 )
 
@@ -44,6 +45,10 @@ type ServicesClient interface {
 	// Deregister removes an instance and ends its session. A process that is still alive
 	// may register again; revoke its key to keep it out.
 	Deregister(ctx context.Context, in *DeregisterServiceRequest, opts ...grpc.CallOption) (*Tombstone, error)
+	// Expire says which instances stay registered although their leases have run out,
+	// because so many have that something else may be at fault, and on confirmation ends
+	// them.
+	Expire(ctx context.Context, in *ExpireServicesRequest, opts ...grpc.CallOption) (*ExpireServicesResponse, error)
 	// ListTombstones returns the instances that went, newest first, with the reason.
 	ListTombstones(ctx context.Context, in *ListTombstonesRequest, opts ...grpc.CallOption) (*ListTombstonesResponse, error)
 }
@@ -115,6 +120,16 @@ func (c *servicesClient) Deregister(ctx context.Context, in *DeregisterServiceRe
 	return out, nil
 }
 
+func (c *servicesClient) Expire(ctx context.Context, in *ExpireServicesRequest, opts ...grpc.CallOption) (*ExpireServicesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExpireServicesResponse)
+	err := c.cc.Invoke(ctx, Services_Expire_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *servicesClient) ListTombstones(ctx context.Context, in *ListTombstonesRequest, opts ...grpc.CallOption) (*ListTombstonesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTombstonesResponse)
@@ -142,6 +157,10 @@ type ServicesServer interface {
 	// Deregister removes an instance and ends its session. A process that is still alive
 	// may register again; revoke its key to keep it out.
 	Deregister(context.Context, *DeregisterServiceRequest) (*Tombstone, error)
+	// Expire says which instances stay registered although their leases have run out,
+	// because so many have that something else may be at fault, and on confirmation ends
+	// them.
+	Expire(context.Context, *ExpireServicesRequest) (*ExpireServicesResponse, error)
 	// ListTombstones returns the instances that went, newest first, with the reason.
 	ListTombstones(context.Context, *ListTombstonesRequest) (*ListTombstonesResponse, error)
 	mustEmbedUnimplementedServicesServer()
@@ -168,6 +187,9 @@ func (UnimplementedServicesServer) Drain(context.Context, *DrainServiceRequest) 
 }
 func (UnimplementedServicesServer) Deregister(context.Context, *DeregisterServiceRequest) (*Tombstone, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deregister not implemented")
+}
+func (UnimplementedServicesServer) Expire(context.Context, *ExpireServicesRequest) (*ExpireServicesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Expire not implemented")
 }
 func (UnimplementedServicesServer) ListTombstones(context.Context, *ListTombstonesRequest) (*ListTombstonesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTombstones not implemented")
@@ -276,6 +298,24 @@ func _Services_Deregister_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Services_Expire_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExpireServicesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServicesServer).Expire(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Services_Expire_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServicesServer).Expire(ctx, req.(*ExpireServicesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Services_ListTombstones_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTombstonesRequest)
 	if err := dec(in); err != nil {
@@ -316,6 +356,10 @@ var Services_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deregister",
 			Handler:    _Services_Deregister_Handler,
+		},
+		{
+			MethodName: "Expire",
+			Handler:    _Services_Expire_Handler,
 		},
 		{
 			MethodName: "ListTombstones",

@@ -374,6 +374,86 @@ func (x *Alarm) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+type ListAlarmsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAlarmsRequest) Reset() {
+	*x = ListAlarmsRequest{}
+	mi := &file_telford_admin_v1_system_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAlarmsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAlarmsRequest) ProtoMessage() {}
+
+func (x *ListAlarmsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_system_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAlarmsRequest.ProtoReflect.Descriptor instead.
+func (*ListAlarmsRequest) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_system_proto_rawDescGZIP(), []int{5}
+}
+
+type ListAlarmsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*Alarm               `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAlarmsResponse) Reset() {
+	*x = ListAlarmsResponse{}
+	mi := &file_telford_admin_v1_system_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAlarmsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAlarmsResponse) ProtoMessage() {}
+
+func (x *ListAlarmsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_telford_admin_v1_system_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAlarmsResponse.ProtoReflect.Descriptor instead.
+func (*ListAlarmsResponse) Descriptor() ([]byte, []int) {
+	return file_telford_admin_v1_system_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListAlarmsResponse) GetItems() []*Alarm {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 var File_telford_admin_v1_system_proto protoreflect.FileDescriptor
 
 const file_telford_admin_v1_system_proto_rawDesc = "" +
@@ -413,11 +493,16 @@ const file_telford_admin_v1_system_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1a\n" +
 	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x120\n" +
-	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x9b\x01\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x13\n" +
+	"\x11ListAlarmsRequest\"C\n" +
+	"\x12ListAlarmsResponse\x12-\n" +
+	"\x05items\x18\x01 \x03(\v2\x17.telford.admin.v1.AlarmR\x05items2\xf4\x01\n" +
 	"\x06System\x12L\n" +
 	"\n" +
 	"GetVersion\x12#.telford.admin.v1.GetVersionRequest\x1a\x19.telford.admin.v1.Version\x12C\n" +
-	"\aGetInfo\x12 .telford.admin.v1.GetInfoRequest\x1a\x16.telford.admin.v1.InfoB9Z7telford.dev/telford/server/api/telford/admin/v1;adminv1b\x06proto3"
+	"\aGetInfo\x12 .telford.admin.v1.GetInfoRequest\x1a\x16.telford.admin.v1.Info\x12W\n" +
+	"\n" +
+	"ListAlarms\x12#.telford.admin.v1.ListAlarmsRequest\x1a$.telford.admin.v1.ListAlarmsResponseB9Z7telford.dev/telford/server/api/telford/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_telford_admin_v1_system_proto_rawDescOnce sync.Once
@@ -431,33 +516,38 @@ func file_telford_admin_v1_system_proto_rawDescGZIP() []byte {
 	return file_telford_admin_v1_system_proto_rawDescData
 }
 
-var file_telford_admin_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_telford_admin_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_telford_admin_v1_system_proto_goTypes = []any{
 	(*GetVersionRequest)(nil),     // 0: telford.admin.v1.GetVersionRequest
 	(*Version)(nil),               // 1: telford.admin.v1.Version
 	(*GetInfoRequest)(nil),        // 2: telford.admin.v1.GetInfoRequest
 	(*Info)(nil),                  // 3: telford.admin.v1.Info
 	(*Alarm)(nil),                 // 4: telford.admin.v1.Alarm
-	nil,                           // 5: telford.admin.v1.Info.DoorsEntry
-	nil,                           // 6: telford.admin.v1.Info.SettingsEntry
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*ListAlarmsRequest)(nil),     // 5: telford.admin.v1.ListAlarmsRequest
+	(*ListAlarmsResponse)(nil),    // 6: telford.admin.v1.ListAlarmsResponse
+	nil,                           // 7: telford.admin.v1.Info.DoorsEntry
+	nil,                           // 8: telford.admin.v1.Info.SettingsEntry
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_telford_admin_v1_system_proto_depIdxs = []int32{
-	1, // 0: telford.admin.v1.Info.version:type_name -> telford.admin.v1.Version
-	7, // 1: telford.admin.v1.Info.started_at:type_name -> google.protobuf.Timestamp
-	5, // 2: telford.admin.v1.Info.doors:type_name -> telford.admin.v1.Info.DoorsEntry
-	6, // 3: telford.admin.v1.Info.settings:type_name -> telford.admin.v1.Info.SettingsEntry
-	4, // 4: telford.admin.v1.Info.alarms:type_name -> telford.admin.v1.Alarm
-	7, // 5: telford.admin.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	0, // 6: telford.admin.v1.System.GetVersion:input_type -> telford.admin.v1.GetVersionRequest
-	2, // 7: telford.admin.v1.System.GetInfo:input_type -> telford.admin.v1.GetInfoRequest
-	1, // 8: telford.admin.v1.System.GetVersion:output_type -> telford.admin.v1.Version
-	3, // 9: telford.admin.v1.System.GetInfo:output_type -> telford.admin.v1.Info
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	1,  // 0: telford.admin.v1.Info.version:type_name -> telford.admin.v1.Version
+	9,  // 1: telford.admin.v1.Info.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 2: telford.admin.v1.Info.doors:type_name -> telford.admin.v1.Info.DoorsEntry
+	8,  // 3: telford.admin.v1.Info.settings:type_name -> telford.admin.v1.Info.SettingsEntry
+	4,  // 4: telford.admin.v1.Info.alarms:type_name -> telford.admin.v1.Alarm
+	9,  // 5: telford.admin.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	4,  // 6: telford.admin.v1.ListAlarmsResponse.items:type_name -> telford.admin.v1.Alarm
+	0,  // 7: telford.admin.v1.System.GetVersion:input_type -> telford.admin.v1.GetVersionRequest
+	2,  // 8: telford.admin.v1.System.GetInfo:input_type -> telford.admin.v1.GetInfoRequest
+	5,  // 9: telford.admin.v1.System.ListAlarms:input_type -> telford.admin.v1.ListAlarmsRequest
+	1,  // 10: telford.admin.v1.System.GetVersion:output_type -> telford.admin.v1.Version
+	3,  // 11: telford.admin.v1.System.GetInfo:output_type -> telford.admin.v1.Info
+	6,  // 12: telford.admin.v1.System.ListAlarms:output_type -> telford.admin.v1.ListAlarmsResponse
+	10, // [10:13] is the sub-list for method output_type
+	7,  // [7:10] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_telford_admin_v1_system_proto_init() }
@@ -471,7 +561,7 @@ func file_telford_admin_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telford_admin_v1_system_proto_rawDesc), len(file_telford_admin_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	System_GetVersion_FullMethodName = "/telford.admin.v1.System/GetVersion"
 	System_GetInfo_FullMethodName    = "/telford.admin.v1.System/GetInfo"
+	System_ListAlarms_FullMethodName = "/telford.admin.v1.System/ListAlarms"
 )
 
 // SystemClient is the client API for System service.
@@ -31,6 +32,9 @@ const (
 type SystemClient interface {
 	GetVersion(ctx context.Context, in *GetVersionRequest, opts ...grpc.CallOption) (*Version, error)
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*Info, error)
+	// ListAlarms returns what somebody has to see to, worst first. It costs little enough
+	// to be asked beside every command.
+	ListAlarms(ctx context.Context, in *ListAlarmsRequest, opts ...grpc.CallOption) (*ListAlarmsResponse, error)
 }
 
 type systemClient struct {
@@ -61,6 +65,16 @@ func (c *systemClient) GetInfo(ctx context.Context, in *GetInfoRequest, opts ...
 	return out, nil
 }
 
+func (c *systemClient) ListAlarms(ctx context.Context, in *ListAlarmsRequest, opts ...grpc.CallOption) (*ListAlarmsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAlarmsResponse)
+	err := c.cc.Invoke(ctx, System_ListAlarms_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemServer is the server API for System service.
 // All implementations must embed UnimplementedSystemServer
 // for forward compatibility.
@@ -69,6 +83,9 @@ func (c *systemClient) GetInfo(ctx context.Context, in *GetInfoRequest, opts ...
 type SystemServer interface {
 	GetVersion(context.Context, *GetVersionRequest) (*Version, error)
 	GetInfo(context.Context, *GetInfoRequest) (*Info, error)
+	// ListAlarms returns what somebody has to see to, worst first. It costs little enough
+	// to be asked beside every command.
+	ListAlarms(context.Context, *ListAlarmsRequest) (*ListAlarmsResponse, error)
 	mustEmbedUnimplementedSystemServer()
 }
 
@@ -84,6 +101,9 @@ func (UnimplementedSystemServer) GetVersion(context.Context, *GetVersionRequest)
 }
 func (UnimplementedSystemServer) GetInfo(context.Context, *GetInfoRequest) (*Info, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetInfo not implemented")
+}
+func (UnimplementedSystemServer) ListAlarms(context.Context, *ListAlarmsRequest) (*ListAlarmsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAlarms not implemented")
 }
 func (UnimplementedSystemServer) mustEmbedUnimplementedSystemServer() {}
 func (UnimplementedSystemServer) testEmbeddedByValue()                {}
@@ -142,6 +162,24 @@ func _System_GetInfo_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _System_ListAlarms_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAlarmsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServer).ListAlarms(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: System_ListAlarms_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServer).ListAlarms(ctx, req.(*ListAlarmsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // System_ServiceDesc is the grpc.ServiceDesc for System service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -156,6 +194,10 @@ var System_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetInfo",
 			Handler:    _System_GetInfo_Handler,
+		},
+		{
+			MethodName: "ListAlarms",
+			Handler:    _System_ListAlarms_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
