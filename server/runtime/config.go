@@ -54,6 +54,12 @@ type Config struct {
 	// LeafLife is how long the certificates live that are issued to services, and the
 	// runtime's own. Default 24 h.
 	LeafLife time.Duration
+	// IssuerLife is how long the intermediate certificate lives that signs those, from its
+	// next renewal on. Default one year.
+	IssuerLife time.Duration
+	// RootLife is how long a root lives, from the next one on. It is replaced by itself
+	// when two thirds are over. Default ten years.
+	RootLife time.Duration
 	// DrainTimeout bounds how long Stop waits for running calls. Default 30 s.
 	DrainTimeout time.Duration
 	// Dev makes a runtime for one developer's machine: loopback only, plain HTTP, one
@@ -74,6 +80,9 @@ type Config struct {
 	// what is stored and for certificates is corrected by the clock of the database
 	// server on PostgreSQL.
 	Clock clock.Clock
+	// CertificateClock is the time that certificates are made and judged by, for tests of
+	// their rotation. Nil: that of the other parts.
+	CertificateClock clock.Clock
 	// Vault keeps the keys of the cluster, for tests. Nil: files below Data, on
 	// PostgreSQL the database, where they are wrapped with ClusterSecret.
 	Vault identity.Vault
@@ -113,6 +122,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IdempotencyLifetime == 0 {
 		c.IdempotencyLifetime = 24 * time.Hour
+	}
+	if c.IssuerLife == 0 {
+		c.IssuerLife = 365 * 24 * time.Hour
+	}
+	if c.RootLife == 0 {
+		c.RootLife = 10 * 365 * 24 * time.Hour
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second

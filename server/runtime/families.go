@@ -41,6 +41,7 @@ func (r *Runtime) registerMetrics() error {
 			return 0
 		}),
 		metrics.Gauge("start_time_seconds", "When the runtime started.", func() float64 { return float64(r.started.UnixMicro()) / 1e6 }),
+		metrics.Certificates(b.authority.PKI, b.authority.Trust().Clock().Now),
 		metrics.Gauge("certificate_expiry_timestamp_seconds", "When the runtime's own certificate ends.", func() float64 {
 			return float64(b.authority.Trust().Identity().NotAfter.Unix())
 		}),

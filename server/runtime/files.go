@@ -17,15 +17,25 @@ const (
 	urlFile  = "http.url" // where the HTTP door is
 )
 
-// writeRoots leaves the roots of the private CA.
+// writeRoots leaves the roots of the private CA that are in force.
 func (r *Runtime) writeRoots() error {
-	var text bytes.Buffer
+	r.roots.Lock() // the latest is written last
+	defer r.roots.Unlock()
+	var roots [][]byte
 	for _, root := range r.built.authority.Roots() {
-		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}); err != nil {
+		roots = append(roots, root.Raw)
+	}
+	return writeRootFile(r.Path(rootFile), roots)
+}
+
+func writeRootFile(path string, roots [][]byte) error {
+	var text bytes.Buffer
+	for _, root := range roots {
+		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root}); err != nil {
 			return err
 		}
 	}
-	return replaceFile(r.Path(rootFile), text.Bytes())
+	return replaceFile(path, text.Bytes())
 }
 
 // writeURL leaves the address of the HTTP door.

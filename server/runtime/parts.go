@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -99,11 +100,9 @@ func (r *Runtime) startIdentity(ctx context.Context) (err error) {
 		return err
 	}
 	s := r.built.store
-	r.built.authority, err = identity.Open(ctx, identity.Config{
-		DB: s, Storage: s, Clock: s.Clock(), Log: r.part("identity"), Vault: vault,
-		ClusterSecret: r.cfg.ClusterSecret, Data: r.cfg.Data, Dev: r.cfg.Dev, TrustDomain: r.cfg.TrustDomain,
-		LeafLife: r.cfg.LeafLife, Hosts: r.cfg.advertised(),
-	})
+	config := r.cfg.identity(s, r.part("identity"))
+	config.Vault, config.Alarms = vault, r.built.alarms
+	r.built.authority, err = identity.Open(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -111,17 +110,39 @@ func (r *Runtime) startIdentity(ctx context.Context) (err error) {
 	if err := r.writeRoots(); err != nil {
 		return err
 	}
+	r.built.authority.OnRoots(func() {
+		if err := r.writeRoots(); err != nil {
+			r.log.Error("commands on this host may not believe this runtime any more", "error", err)
+		}
+	})
 	return r.built.authority.Start(ctx)
+}
+
+// identity is the part of the configuration that the identity domain takes.
+func (c Config) identity(s *store.Store, log *slog.Logger) identity.Config {
+	clk := c.CertificateClock
+	if clk == nil {
+		clk = s.Clock()
+	}
+	return identity.Config{
+		DB: s, Storage: s, Clock: clk, Log: log, Shared: c.Postgres(),
+		ClusterSecret: c.ClusterSecret, Data: c.Data, Dev: c.Dev, TrustDomain: c.TrustDomain,
+		LeafLife: c.LeafLife, IssuerLife: c.IssuerLife, RootLife: c.RootLife, Hosts: c.advertised(),
+	}
 }
 
 // vault is where the keys of the cluster are. Nodes that share a database share the keys
 // in it.
 func (r *Runtime) vault() (identity.Vault, error) {
+	return r.cfg.vault(r.built.store)
+}
+
+func (c Config) vault(s *store.Store) (identity.Vault, error) {
 	switch {
-	case r.cfg.Vault != nil:
-		return r.cfg.Vault, nil
-	case r.cfg.Postgres():
-		return identity.NewMetaVault(r.built.store, r.built.store, r.cfg.ClusterSecret)
+	case c.Vault != nil:
+		return c.Vault, nil
+	case c.Postgres():
+		return identity.NewMetaVault(s, s, c.ClusterSecret)
 	default:
 		return nil, nil // files below Data
 	}
@@ -201,7 +222,7 @@ func (r *Runtime) startGRPC(ctx context.Context, early chan<- error) error {
 		Sessions: b.sessions, Router: b.router, Authority: b.authority, Clock: r.clock, Log: r.part("link"),
 	})
 	b.accept = accept.New(accept.Config{
-		Trust: b.authority.Trust(), Link: link.Serve, Clock: b.store.Clock(), Log: r.part("accept"),
+		Trust: b.authority.Trust(), Link: link.Serve, Clock: b.authority.Trust().Clock(), Log: r.part("accept"),
 	})
 	b.grpc = grpcdoor.New(grpcdoor.Config{
 		Router: b.router, Gate: b.gate, Authority: b.authority, Sessions: b.sessions, Register: b.admin.Register,

@@ -38,6 +38,7 @@ type Runtime struct {
 	stopped chan struct{}
 	err     error // why it ended; readable once stopped is closed
 
+	roots   sync.Mutex // one writer of the file of roots at a time
 	ready   atomic.Bool
 	started time.Time
 	built   components

@@ -82,6 +82,8 @@ func Settings() []Setting {
 		text("trust-domain", "name of the cluster in certificates (default: random, made at first start)", func(c *Config) *string { return &c.TrustDomain }),
 		text("advertise", "further host names and addresses of this node for its certificate, by commas", func(c *Config) *string { return &c.Advertise }),
 		span("leaf-life", "life of issued certificates (default 24h)", func(c *Config) *time.Duration { return &c.LeafLife }),
+		span("issuer-life", "life of the intermediate certificate that signs them, from its next renewal on (default 8760h)", func(c *Config) *time.Duration { return &c.IssuerLife }),
+		span("root-life", "life of a root, from the next one on; it is replaced at two thirds (default 87600h)", func(c *Config) *time.Duration { return &c.RootLife }),
 		span("drain-timeout", "how long a stop waits for running calls (default 30s)", func(c *Config) *time.Duration { return &c.DrainTimeout }),
 		span("idempotency-lifetime", "how long the answers to calls with an idempotency key are kept (default 24h)", func(c *Config) *time.Duration { return &c.IdempotencyLifetime }),
 		text("log-level", `debug, info, warn or error (default "info")`, func(c *Config) *string { return &c.LogLevel }),

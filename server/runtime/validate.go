@@ -143,6 +143,12 @@ func (c Config) validateNames(e *ConfigError) {
 	if c.IdempotencyLifetime < minIdempotencyLifetime || c.IdempotencyLifetime > maxIdempotencyLifetime {
 		e.add("idempotency-lifetime", "%s is outside %s to %s", c.IdempotencyLifetime, minIdempotencyLifetime, maxIdempotencyLifetime)
 	}
+	if c.IssuerLife < c.LeafLife {
+		e.add("issuer-life", "%s is less than the %s of leaf-life: an issuer signs nothing that outlives it", c.IssuerLife, c.LeafLife)
+	}
+	if c.RootLife < c.IssuerLife {
+		e.add("root-life", "%s is less than the %s of issuer-life: a root signs nothing that outlives it", c.RootLife, c.IssuerLife)
+	}
 	if c.DrainTimeout < 0 {
 		e.add("drain-timeout", "%s is negative", c.DrainTimeout)
 	}

@@ -21,6 +21,13 @@ func NewClock(now time.Time) *Clock { return clock.NewManual(now) }
 // an SDK with another clock is refused once they are too far apart.
 func WithClock(c *Clock) Option { return func(cfg *runtime.Config) { cfg.Clock = c } }
 
+// WithCertificateClock gives what makes and judges certificates a clock of the test's;
+// all other time stays that of the machine. The SDK takes the same one by
+// telford.WithCertificateClock. Clock.Leap moves months in one step.
+func WithCertificateClock(c *Clock) Option {
+	return func(cfg *runtime.Config) { cfg.CertificateClock = c }
+}
+
 // WithDatabase puts the store on PostgreSQL (a postgres:// URL) or into a SQLite file
 // elsewhere (a path). "" means the data directory.
 func WithDatabase(url string) Option {
@@ -34,6 +41,12 @@ func WithDatabase(url string) Option {
 
 // LeafLife sets how long certificates live, at least 2 s; for tests of their rotation.
 func LeafLife(d time.Duration) Option { return func(cfg *runtime.Config) { cfg.LeafLife = d } }
+
+// CertificateLives sets how long roots, the issuers below them and the certificates
+// below those live; for tests of their rotation.
+func CertificateLives(root, issuer, leaf time.Duration) Option {
+	return func(cfg *runtime.Config) { cfg.RootLife, cfg.IssuerLife, cfg.LeafLife = root, issuer, leaf }
+}
 
 // WithTLS serves HTTP with a certificate of the private CA instead of plainly.
 func WithTLS() Option { return func(cfg *runtime.Config) { cfg.HTTPPlain = runtime.Off } }

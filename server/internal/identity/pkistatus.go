@@ -27,6 +27,9 @@ type Certificate struct {
 	DaysLeft  int // whole days until NotAfter; negative when it is over
 }
 
+// Former reports whether it is that of a root which is trusted no more.
+func (c *Certificate) Former() bool { return c.State == rootFormer }
+
 // PKIStatus is how the certificates of the cluster stand.
 type PKIStatus struct {
 	TrustDomain  string
