@@ -35,6 +35,9 @@ func (r *Registry) change(f func(*change)) catalog.Revision {
 	if !c.quiet {
 		for _, s := range c.services {
 			s.wake()
+			if r.onService != nil {
+				r.onService(s.ns.name, s.name)
+			}
 		}
 	}
 	return r.revision()
@@ -54,6 +57,8 @@ type record struct {
 	renew bool
 	// reloads is that of the memory which the record was prepared from.
 	reloads uint64
+	// joining: it has a place reserved among the instances of its namespace.
+	joining bool
 }
 
 func digest(declaration []byte) [sha256.Size]byte { return sha256.Sum256(declaration) }
@@ -78,6 +83,10 @@ func (c *change) put(rec *record) {
 		r.entries[e.key] = e
 		i, _ := s.find(e.id)
 		s.members = slices.Insert(s.members, i, e)
+	}
+	if rec.joining {
+		ns.joining--
+		rec.joining = false
 	}
 	e.digest, e.drained = rec.digest, rec.drained
 	if renew {

@@ -14,6 +14,8 @@ type namespace struct {
 	services map[string]*service   // guarded by Registry.mu
 	last     uint64                // the latest delta
 	watchers map[*Watcher]struct{} // of all services
+	quota    int                   // of instances; 0: any number
+	joining  int                   // instances that are being registered and not yet counted
 	dirty    bool                  // to be published at the end of the change
 	public   atomic.Pointer[public]
 }

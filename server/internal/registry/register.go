@@ -96,6 +96,8 @@ func (r *Registry) register(ctx context.Context, o Owner, d *catalog.Declaration
 		rev, err := r.write(ctx, rec, raw, author)
 		if err == nil {
 			r.stats.registrations.Add(1)
+		} else {
+			r.unjoin(rec)
 		}
 		if !errors.Is(err, errReloaded) {
 			return rev, warnings, err
@@ -116,6 +118,8 @@ func (r *Registry) again(rec *record) (rev catalog.Revision, done bool, err erro
 				err = stoppedError("")
 			case len(r.entries) >= r.cfg.MaxInstances:
 				err = errs.New(errs.ResourceExhausted, "the registry is full: %d instances are registered; deregister some or raise the limit", len(r.entries))
+			default:
+				err = r.join(rec)
 			}
 			return
 		}

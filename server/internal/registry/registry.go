@@ -112,6 +112,7 @@ type Registry struct {
 	reloads   uint64 // how often the memory was read anew
 	stopped   bool
 	watchers  map[*Watcher]struct{}
+	onService func(namespace, service string) // nil: nobody asks
 
 	// wheelMu guards leases and hints. It may be taken under mu, never the other way
 	// round.

@@ -197,9 +197,11 @@ func TestWarningsAndCapabilities(t *testing.T) {
 
 func TestSharesFollowTheInstances(t *testing.T) {
 	t.Parallel()
-	r := start(t, doortest.Options{Sessions: sessions.Config{Shares: func(_ string, l limit.Rule) limit.Rule {
-		l.Limit.Concurrency /= 2
-		return l
+	r := start(t, doortest.Options{Sessions: sessions.Config{Shares: func(_, _ string, list []limit.Rule) ([]limit.Rule, bool) {
+		for i := range list {
+			list[i].Limit.Concurrency /= 2
+		}
+		return list, true
 	}}})
 	key, _ := r.Key(t, "payments")
 	if _, err := r.Rules.SetLimit(t.Context(), "default", limit.Rule{Service: "payments", Limit: catalog.Limit{Concurrency: 8, Scope: catalog.LimitService}}, "test"); err != nil {
