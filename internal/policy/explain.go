@@ -20,7 +20,7 @@ func (s *side) explain(q *question, d *Decision) {
 	if near, same := s.nearest(q); near != nil {
 		d.Nearest = near.ID
 		if same {
-			d.Reason += "; the nearest, " + near.ID + ", allows it but is only counted; to enforce it: telford policy shadow " + near.ID + " off"
+			d.Reason += "; the nearest, " + near.ID + ", allows it but is only counted; to enforce it: telford policy shadow off " + near.ID
 			return
 		}
 		d.Reason += "; the nearest, " + near.ID + ", allows " + near.object() + " instead; to allow this too: " + Command(q.rule())
