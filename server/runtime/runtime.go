@@ -22,6 +22,7 @@ import (
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/router"
+	"telford.dev/telford/server/internal/rules"
 )
 
 // Runtime is one node. It runs once: from Start to Stop, or until a part of it ends.
@@ -265,6 +266,9 @@ func (r *Runtime) Authority() *identity.Authority { return r.built.authority }
 
 // Registry is the registry domain; nil before Start.
 func (r *Runtime) Registry() *registry.Registry { return r.built.registry }
+
+// Rules returns what operators have laid down; nil before Start.
+func (r *Runtime) Rules() *rules.Rules { return r.built.rules }
 
 // Alarms is the board of what somebody has to see to; nil before Start.
 func (r *Runtime) Alarms() *alarm.Board { return r.built.alarms }

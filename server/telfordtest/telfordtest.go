@@ -105,7 +105,7 @@ func (s *Server) KeyIn(t testing.TB, namespace, service string) string {
 		t.Fatalf("telfordtest: namespace %q: %v", namespace, err)
 	}
 	_, text, err := s.current.Authority().CreateKey(ctx, identity.CreateKey{
-		Namespace: namespace, Service: service, Kind: identity.KindService, Name: t.Name(), Author: "telfordtest",
+		Namespace: namespace, Service: service, Kind: identity.KindService, Name: t.Name(), Author: author,
 	})
 	if err != nil {
 		t.Fatalf("telfordtest: key for %q: %v", service, err)
