@@ -20,6 +20,7 @@ type app struct {
 	signals <-chan os.Signal
 
 	global  globalFlags
+	alarmed bool // the alarms of the runtime were asked for
 	started bool // a command has begun: its arguments were right
 }
 
@@ -31,6 +32,7 @@ type globalFlags struct {
 	ca        string
 	namespace string
 	json      bool
+	noBanner  bool
 }
 
 // usageError is a command line that cannot be run.
@@ -84,7 +86,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.global.json, "json", false, "print what the API answered")
 	root.AddCommand(
 		a.serveCommand(), a.keysCommand(), a.namespacesCommand(), a.servicesCommand(),
-		a.callCommand(), a.streamCommand(), a.idempotencyCommand(), a.versionCommand(), a.completionCommand(root),
+		a.callCommand(), a.streamCommand(), a.idempotencyCommand(), a.pkiCommand(), a.alarmsCommand(), a.versionCommand(), a.completionCommand(root),
 	)
 	for _, c := range root.Commands() {
 		if c.Name() != "serve" && c.Name() != "completion" {
@@ -102,6 +104,7 @@ func (a *app) clientFlags(c *cobra.Command) {
 	f.StringVar(&a.global.token, "token", "", "credential: the operator's token, or a service key for calls (TELFORD_TOKEN; default: admin.token of --data)")
 	f.StringVar(&a.global.data, "data", a.dataDefault(), "data directory of a runtime on this host (TELFORD_DATA)")
 	f.StringVar(&a.global.ca, "ca", "", "PEM file with the root that signs the runtime's certificate (default: ca.crt of --data)")
+	f.BoolVar(&a.global.noBanner, "no-banner", a.getenv("TELFORD_NO_BANNER") != "", "do not show the alarms of the runtime on stderr (TELFORD_NO_BANNER)")
 }
 
 func (a *app) dataDefault() string {

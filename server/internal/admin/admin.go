@@ -19,6 +19,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 )
@@ -26,6 +27,7 @@ import (
 // Authority is the part of the identity domain that is administered;
 // *identity.Authority is one.
 type Authority interface {
+	PKI
 	Authenticate(ctx context.Context, bearer string) (identity.Principal, error)
 	CreateKey(ctx context.Context, in identity.CreateKey) (identity.Key, string, error)
 	Keys(ctx context.Context, f identity.KeyFilter) ([]identity.Key, error)
@@ -44,9 +46,11 @@ type Registry interface {
 	Watch(namespace string, services []string, after catalog.Revision) *registry.Watcher
 	Drain(ctx context.Context, namespace, id string, on bool) error
 	Deregister(ctx context.Context, namespace, id string, reason catalog.Reason) error
+	Held() []registry.Held
+	ConfirmExpiry(namespace string) int
 }
 
-// Config are the parts of an API; all are needed.
+// Config are the parts of an API; all are needed unless they say otherwise.
 type Config struct {
 	Authority Authority
 	Registry  Registry
@@ -56,6 +60,8 @@ type Config struct {
 	EndSession func(namespace, instance string, cause *errs.Error) bool
 	// Info describes the node. The message belongs to the caller.
 	Info func() *adminv1.Info
+	// Alarms is what somebody has to see to; nil: never anything.
+	Alarms *alarm.Board
 	// Now is the time, for the state of keys.
 	Now func() time.Time
 	// Log is where changes are audited.
@@ -83,6 +89,7 @@ func (a *API) Register(to grpc.ServiceRegistrar) {
 	adminv1.RegisterKeysServer(g, &keys{api: a})
 	adminv1.RegisterNamespacesServer(g, &namespaces{api: a})
 	adminv1.RegisterIdempotencyServer(g, &keyed{api: a})
+	adminv1.RegisterPKIServer(g, &pki{api: a})
 	adminv1.RegisterServicesServer(g, &services{api: a})
 	adminv1.RegisterSystemServer(g, &system{api: a})
 }
