@@ -197,11 +197,12 @@ func (r *Runtime) startRouter(context.Context) error {
 	})
 	b.gate = admit.New(b.authority, b.authority.Trust())
 	b.sessions = sessions.New(sessions.Config{
-		Registry: b.registry, Router: b.router, Authority: b.authority, Rules: b.rules, Zone: r.cfg.Zone,
+		Registry: b.registry, Router: b.router, Authority: b.authority, Rules: b.rules, Shares: b.router.Shares, Zone: r.cfg.Zone,
 		Version: BuildInfo().Version, Clock: r.clock, Log: r.part("sessions"),
 	})
+	r.applyLimits()
 	b.admin = admin.New(admin.Config{
-		Authority: b.authority, Registry: b.registry, Keyed: b.keys, EndSession: b.sessions.End,
+		Authority: b.authority, Registry: b.registry, Keyed: b.keys, EndSession: b.sessions.End, Alarms: b.alarms,
 		Info: r.info, Now: b.store.Clock().Now, Log: r.part("admin"),
 	})
 	return r.registerMetrics()

@@ -30,6 +30,9 @@ type snapshot struct {
 	index *policy.Index
 }
 
+// Namespaces returns the names of those in which something was laid down, sorted.
+func (r *Rules) Namespaces() []string { return slices.Sorted(maps.Keys(*r.spaces.Load())) }
+
 // find returns the space of a namespace, nil if it has none yet.
 func (r *Rules) find(namespace string) *space { return (*r.spaces.Load())[namespace] }
 

@@ -195,19 +195,18 @@ func (x *pushes) share(namespace, service string) (policy, rest *part, err error
 	x.mu.Lock()
 	round, census := x.rounds[namespace], x.census[k]
 	x.mu.Unlock()
-	if sh.made && sh.round == round && (sh.census == census || !sh.scoped.Load()) {
+	if sh.made && sh.round == round && sh.census == census {
 		return sh.policy, sh.rest, nil
 	}
+	before, made := sh.rest, sh.made
 	if err := sh.make(x.server.cfg.Rules, x.server.cfg.Shares); err != nil {
 		return nil, nil, err
 	}
 	sh.made, sh.round, sh.census = true, round, census
-	if sh.scoped.Load() {
-		x.mu.Lock()
-		if x.census[k] != census {
-			x.mark(k) // nobody was told of the change meanwhile
-		}
-		x.mu.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if made && sh.rest != before || sh.scoped.Load() && x.census[k] != census {
+		x.mark(k) // who asked is not the only one concerned, and nobody else may have been told
 	}
 	return sh.policy, sh.rest, nil
 }
