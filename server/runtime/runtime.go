@@ -19,6 +19,7 @@ import (
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/alarm"
+	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/router"
@@ -272,6 +273,9 @@ func (r *Runtime) Rules() *rules.Rules { return r.built.rules }
 
 // Alarms is the board of what somebody has to see to; nil before Start.
 func (r *Runtime) Alarms() *alarm.Board { return r.built.alarms }
+
+// Keys is the idempotency domain; nil before Start.
+func (r *Runtime) Keys() *idempotency.Keys { return r.built.keys }
 
 // Router is the heart; nil before Start.
 func (r *Runtime) Router() *router.Router { return r.built.router }
