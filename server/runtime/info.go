@@ -9,7 +9,7 @@ import (
 	"telford.dev/telford/server/internal/registry"
 )
 
-// info describes the node, for the administration.
+// info describes the node, for the administration, which adds the alarms.
 func (r *Runtime) info() *adminv1.Info {
 	b, build := &r.built, BuildInfo()
 	instances := b.registry.List(registry.Filter{})
@@ -22,18 +22,11 @@ func (r *Runtime) info() *adminv1.Info {
 	for _, d := range r.Doors() {
 		doors[d.Name] = d.Addr
 	}
-	var alarms []*adminv1.Alarm
-	for _, a := range b.alarms.List() {
-		alarms = append(alarms, &adminv1.Alarm{
-			Code: a.Code, Severity: string(a.Severity), Message: a.Message, Since: timestamp(a.Since),
-		})
-	}
 	return &adminv1.Info{
 		Version: &adminv1.Version{Version: build.Version, Commit: build.Commit, GoVersion: build.GoVersion, Platform: build.Platform},
 		NodeId:  b.authority.Trust().Identity().Instance, Zone: r.cfg.Zone, TrustDomain: b.authority.TrustDomain(),
 		StartedAt: timestamp(r.started), Doors: doors, Store: b.store.Kind(), Dev: r.cfg.Dev,
 		Instances: int32(len(instances)), Services: int32(len(services)), Settings: r.cfg.Effective(),
-		Alarms: alarms,
 	}
 }
 

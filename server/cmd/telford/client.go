@@ -64,6 +64,11 @@ func (c *client) roundTrip(ctx context.Context, method, path string, body []byte
 	if err != nil {
 		return nil, err
 	}
+	return read(resp)
+}
+
+// read reads a whole answer and closes it.
+func read(resp *http.Response) ([]byte, error) {
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
@@ -75,9 +80,19 @@ func (c *client) roundTrip(ctx context.Context, method, path string, body []byte
 	return answer, nil
 }
 
-// send sends one request; a status of failure comes back as *apiError. The caller
-// closes the body.
+// send sends one request and, when it is the first, shows the alarms of the runtime; a
+// status of failure comes back as *apiError. The caller closes the body.
 func (c *client) send(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
+	resp, err := c.exchange(ctx, method, path, body, header)
+	var answered *apiError
+	if err == nil || errors.As(err, &answered) {
+		c.app.showAlarms(ctx)
+	}
+	return resp, err
+}
+
+// exchange is send without alarms.
+func (c *client) exchange(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
 	base, guess, err := c.base()
 	if err != nil {
 		return nil, err

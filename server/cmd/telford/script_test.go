@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/message"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/store/storetest"
 	"telford.dev/telford/server/telfordtest"
@@ -72,6 +74,13 @@ func runScript(t *testing.T, file string, opts ...telfordtest.Option) {
 			"unregister": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(srv.Runtime().Registry().Deregister(context.Background(), "default", args[0], catalog.Deregistered))
 			},
+			// alarm CODE MESSAGE raises an alarm.
+			"alarm": func(_ *testscript.TestScript, _ bool, args []string) {
+				srv.Runtime().Alarms().Raise(args[0], alarm.Warning, args[1])
+			},
+			// perish SERVICE N registers instances that are never heard of again, and waits
+			// until their leases have run out.
+			"perish": func(ts *testscript.TestScript, _ bool, args []string) { perish(ts, srv, args) },
 			// until FILE PATTERN waits until a file that is being written has a line.
 			"until": until,
 			// admin NAME puts the operator's token into a variable.
@@ -133,6 +142,26 @@ func register(ts *testscript.TestScript, srv *telfordtest.Server, args []string)
 	ts.Check(err)
 	rt.Registry().Reach("default", args[1], true)
 	rt.Router().Attach("default", args[1], instance(args[1]))
+}
+
+func perish(ts *testscript.TestScript, srv *telfordtest.Server, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	reg := srv.Runtime().Registry()
+	for i := range n {
+		owner := registry.Owner{Namespace: "default", Instance: args[0] + "-" + strconv.Itoa(i), Service: args[0], Door: "link"}
+		_, _, err := reg.Register(context.Background(), owner, &catalog.Declaration{TTL: time.Second})
+		ts.Check(err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range int(patience / (5 * time.Millisecond)) {
+		if held := reg.Held(); len(held) == 1 && held[0].Instances == n {
+			return
+		}
+		<-tick.C
+	}
+	ts.Fatalf("held back are %+v", reg.Held())
 }
 
 // instance stands for a connected instance: it answers with what it was asked.

@@ -2,19 +2,22 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"telford.dev/telford/internal/match"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 )
 
 func (a *app) servicesCommand() *cobra.Command {
 	c := &cobra.Command{Use: "services", Short: "Show what runs, and take instances out of service"}
-	c.AddCommand(a.servicesList(), a.servicesGet(), a.servicesWatch(), a.servicesDrain(), a.servicesDeregister())
+	c.AddCommand(a.servicesList(), a.servicesGet(), a.servicesWatch(), a.servicesDrain(), a.servicesDeregister(), a.servicesExpire())
 	return c
 }
 
@@ -70,6 +73,9 @@ func condition(in *adminv1.Instance) string {
 	if in.GetDraining() {
 		s += " (draining)"
 	}
+	if f := in.GetFailingUntil(); f != nil {
+		s += " (failing until " + when(f) + ")"
+	}
 	if m := in.GetStatusMessage(); m != "" {
 		s += ": " + m
 	}
@@ -122,9 +128,9 @@ func (a *app) printService(s *adminv1.Service) error {
 	}
 	if len(s.GetMethods()) > 0 {
 		fmt.Fprintln(a.stdout)
-		t = newTable("METHOD", "KIND", "ACCEPTS", "CONTRACT")
-		for _, m := range s.GetMethods() {
-			t.row(m.GetName(), m.GetKind(), strings.Join(m.GetContentTypes(), ","), m.GetContract())
+		t = newTable("METHOD", "KIND", "ACCEPTS", "VERSION", "INSTANCES", "CONTRACT")
+		for _, m := range shapes(s) {
+			t.row(m.method.GetName(), m.method.GetKind(), strings.Join(m.method.GetContentTypes(), ","), strings.Join(m.versions, ","), strconv.Itoa(m.instances), m.method.GetContract())
 		}
 		if err := a.print(t); err != nil {
 			return err
@@ -139,6 +145,44 @@ func (a *app) printService(s *adminv1.Service) error {
 		t.row(g.GetId(), g.GetReason(), when(g.GetAt()))
 	}
 	return a.print(t)
+}
+
+// methodShape is a method as those instances have it that agree about its contract.
+type methodShape struct {
+	method    *adminv1.Method
+	versions  []string // newest first
+	instances int
+}
+
+// shapes returns the methods of a service by name, each once for every contract that it
+// has, that of the newest version first.
+func shapes(s *adminv1.Service) []methodShape {
+	type speaker struct {
+		in *adminv1.Instance
+		m  *adminv1.Method
+	}
+	speakers := make(map[string][]speaker)
+	for _, in := range s.GetInstances() {
+		for _, m := range in.GetMethods() {
+			speakers[m.GetName()] = append(speakers[m.GetName()], speaker{in, m})
+		}
+	}
+	var out []methodShape
+	for _, name := range slices.Sorted(maps.Keys(speakers)) {
+		for _, shape := range match.Shapes(speakers[name], func(x speaker) match.Speaker {
+			return match.Speaker{ID: x.in.GetId(), Version: x.in.GetVersion(), Contract: x.m.GetContract()}
+		}) {
+			row := methodShape{method: shape.Newest.m, instances: len(shape.Members)}
+			for _, x := range shape.Members {
+				if v := x.in.GetVersion(); v != "" && !slices.Contains(row.versions, v) {
+					row.versions = append(row.versions, v)
+				}
+			}
+			slices.SortFunc(row.versions, func(a, b string) int { return match.CompareVersions(b, a) })
+			out = append(out, row)
+		}
+	}
+	return out
 }
 
 func (a *app) servicesDrain() *cobra.Command {

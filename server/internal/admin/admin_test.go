@@ -53,6 +53,7 @@ func TestReadsAreTheSameOverBothDoors(t *testing.T) {
 		"/api/v1/services/in-3":         func() (proto.Message, error) { return v.Get(ctx, &adminv1.GetServiceRequest{Name: "in-3"}) },
 		"/api/v1/tombstones":            func() (proto.Message, error) { return v.ListTombstones(ctx, &adminv1.ListTombstonesRequest{}) },
 		"/api/v1/version":               func() (proto.Message, error) { return y.GetVersion(ctx, &adminv1.GetVersionRequest{}) },
+		"/api/v1/alarms":                func() (proto.Message, error) { return y.ListAlarms(ctx, &adminv1.ListAlarmsRequest{}) },
 		"/api/v1/info":                  func() (proto.Message, error) { return y.GetInfo(ctx, &adminv1.GetInfoRequest{}) },
 	} {
 		want, err := call()

@@ -17,6 +17,9 @@ func instanceToProto(i *catalog.Instance) *adminv1.Instance {
 		Scope: string(d.Scope), Zone: i.Zone, Locality: d.Locality, Weight: int32(d.Weight), Ttl: d.TTL.String(),
 		Door: i.Door, Sdk: d.SDK, KeyId: i.KeyID, RegisteredAt: timestamp(i.Registered), Revision: i.Revision,
 	}
+	if !i.FailingUntil.IsZero() {
+		out.FailingUntil = timestamp(i.FailingUntil)
+	}
 	for _, m := range d.Methods {
 		out.Methods = append(out.Methods, &adminv1.Method{
 			Name: m.Name, Kind: string(m.Kind), Contract: m.Contract, ContentTypes: m.ContentTypes,

@@ -11,6 +11,7 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/match"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 	"telford.dev/telford/server/internal/registry"
 )
@@ -78,11 +79,14 @@ func (s *services) Get(ctx context.Context, in *adminv1.GetServiceRequest) (*adm
 	}
 	out := &adminv1.Service{Name: name, Namespace: namespace}
 	methods := make(map[string]*adminv1.Method)
+	newest := make(map[string]*catalog.Instance)
 	for _, i := range instances {
 		p := instanceToProto(i)
 		out.Instances = append(out.Instances, p)
 		for _, m := range p.GetMethods() {
-			methods[m.GetName()] = m
+			if n := newest[m.GetName()]; n == nil || match.CompareVersions(i.Declaration.Version, n.Declaration.Version) > 0 {
+				methods[m.GetName()], newest[m.GetName()] = m, i
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
@@ -189,6 +193,24 @@ func (s *services) Deregister(ctx context.Context, in *adminv1.DeregisterService
 	return &adminv1.Tombstone{
 		Id: i.ID, Name: i.Declaration.Service, Namespace: namespace, Reason: string(catalog.Operator), At: timestamp(s.api.cfg.Now()),
 	}, nil
+}
+
+func (s *services) Expire(_ context.Context, in *adminv1.ExpireServicesRequest) (*adminv1.ExpireServicesResponse, error) {
+	out := &adminv1.ExpireServicesResponse{}
+	for _, h := range s.api.cfg.Registry.Held() {
+		if in.GetNamespace() != "" && in.GetNamespace() != h.Namespace {
+			continue
+		}
+		item := &adminv1.HeldInstances{
+			Namespace: h.Namespace, Instances: int32(h.Instances), Registered: int32(h.Registered), Since: timestamp(h.Since),
+		}
+		if !h.Resumes.IsZero() {
+			item.ResumesAt = timestamp(h.Resumes)
+		}
+		out.Items = append(out.Items, item)
+	}
+	out.Confirmed = in.GetConfirm() && s.api.cfg.Registry.ConfirmExpiry(in.GetNamespace()) > 0
+	return out, nil
 }
 
 // present returns an instance, or says what is wrong with an id that is none.

@@ -28,6 +28,7 @@ import (
 	"telford.dev/telford/internal/codec"
 	"telford.dev/telford/internal/errs"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/store"
@@ -44,6 +45,7 @@ type suite struct {
 	conn      *grpc.ClientConn
 	http      *httptest.Server
 	log       *syncBuffer
+	alarms    *alarm.Board
 	ended     chan string // instances whose session was ended
 }
 
@@ -77,12 +79,16 @@ func setup(t *testing.T) *suite {
 	if s.authority, err = identity.Open(ctx, identity.Config{DB: db, Storage: db, Clock: s.clock, Data: dir}); err != nil {
 		t.Fatal(err)
 	}
-	if s.registry, err = registry.Open(ctx, registry.Config{DB: db, Storage: db, Clock: s.clock, Zone: "local"}); err != nil {
+	s.alarms = alarm.New(s.clock, nil)
+	if s.registry, err = registry.Open(ctx, registry.Config{
+		DB: db, Storage: db, Clock: s.clock, Zone: "local", TTL: time.Second, Alarms: s.alarms,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.registry.Stop(context.Background()) })
 	s.api = New(Config{
 		Authority: s.authority, Registry: s.registry, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
+		Alarms: s.alarms,
 		EndSession: func(namespace, instance string, _ *errs.Error) bool {
 			s.ended <- namespace + "/" + instance
 			return true

@@ -17,5 +17,20 @@ func (s *system) GetVersion(context.Context, *adminv1.GetVersionRequest) (*admin
 }
 
 func (s *system) GetInfo(context.Context, *adminv1.GetInfoRequest) (*adminv1.Info, error) {
-	return s.api.cfg.Info(), nil
+	info := s.api.cfg.Info()
+	info.Alarms = s.alarms()
+	return info, nil
+}
+
+func (s *system) ListAlarms(context.Context, *adminv1.ListAlarmsRequest) (*adminv1.ListAlarmsResponse, error) {
+	return &adminv1.ListAlarmsResponse{Items: s.alarms()}, nil
+}
+
+func (s *system) alarms() (out []*adminv1.Alarm) {
+	for _, a := range s.api.cfg.Alarms.List() {
+		out = append(out, &adminv1.Alarm{
+			Code: a.Code, Severity: string(a.Severity), Message: a.Message, Since: timestamp(a.Since),
+		})
+	}
+	return out
 }

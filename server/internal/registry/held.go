@@ -33,9 +33,13 @@ func (r *Registry) Held() []Held {
 func (r *Registry) heldBack() (list []Held) {
 	k := &r.keeper
 	counts := make(map[string]int)
+	r.mu.RLock()
 	for e := range k.held {
-		counts[e.namespace]++
+		if r.entries[e.key] == e { // it may have been deregistered
+			counts[e.namespace]++
+		}
 	}
+	r.mu.RUnlock()
 	now := r.clock.Now()
 	at := r.time.at(now)
 	for namespace, n := range counts {

@@ -250,9 +250,9 @@ func (r *Registry) ConfirmExpiry(namespace string) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	n := 0
-	for e := range k.held {
-		if namespace == everything || e.namespace == namespace {
-			n++
+	for _, h := range r.heldBack() {
+		if namespace == everything || h.Namespace == namespace {
+			n += h.Instances
 		}
 	}
 	if n == 0 {
