@@ -234,7 +234,11 @@ func (c *conn) plainStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if err != nil {
 		return nil, asStatus(callError(err, c.service, method))
 	}
-	cc, err := c.s.GRPCConn(c.service)
+	grpcService, err := c.s.plainContract(c.service, strings.TrimPrefix(method, "/"), o)
+	if err != nil {
+		return nil, asStatus(callError(err, c.service, method))
+	}
+	cc, err := c.s.plainConn(c.service, grpcService)
 	if err != nil {
 		return nil, asStatus(err)
 	}

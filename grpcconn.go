@@ -21,14 +21,21 @@ import (
 // is first used, follows the instances as they come and go, and ends with Stop; it is
 // not to be closed. Calls on it do not retry, fall back or go through the runtime.
 func (s *Service) GRPCConn(service string) (*grpc.ClientConn, error) {
+	return s.plainConn(service, "")
+}
+
+// plainConn is GRPCConn, to the instances only that have the types of a gRPC service as
+// they are linked here; "" means all.
+func (s *Service) plainConn(service, grpcService string) (*grpc.ClientConn, error) {
 	if _, err := s.running("connect to " + service); err != nil {
 		return nil, err
 	}
+	key := service + "\x00" + grpcService
 	s.mu.Lock()
-	c := s.conns[service]
+	c := s.conns[key]
 	if c == nil && s.conns != nil {
-		c = &grpcConn{s: s, service: service}
-		s.conns[service] = c
+		c = &grpcConn{s: s, service: service, grpcService: grpcService}
+		s.conns[key] = c
 	}
 	s.mu.Unlock()
 	if c == nil {
@@ -42,17 +49,17 @@ func (s *Service) GRPCConn(service string) (*grpc.ClientConn, error) {
 
 // grpcConn makes its connection once.
 type grpcConn struct {
-	s       *Service
-	service string
-	once    sync.Once
-	cc      *grpc.ClientConn
-	err     error
+	s                    *Service
+	service, grpcService string
+	once                 sync.Once
+	cc                   *grpc.ClientConn
+	err                  error
 }
 
 func (c *grpcConn) conn() (*grpc.ClientConn, error) {
 	c.once.Do(func() {
 		c.cc, c.err = grpc.NewClient(scheme+":///"+c.service,
-			grpc.WithResolvers(&viewResolver{s: c.s}),
+			grpc.WithResolvers(&viewResolver{s: c.s, grpcService: c.grpcService}),
 			grpc.WithTransportCredentials(direct.Credentials()),
 			grpc.WithContextDialer(func(ctx context.Context, instance string) (net.Conn, error) {
 				return c.s.pool.DialHTTP2(ctx, instance)
@@ -79,7 +86,10 @@ const scheme = "telford"
 
 // viewResolver turns the name of a service into its instances, from the view. Their
 // "addresses" are instance ids, which the dialer knows how to reach.
-type viewResolver struct{ s *Service }
+type viewResolver struct {
+	s           *Service
+	grpcService string // whose types the instances must have; "" means any
+}
 
 // Scheme implements resolver.Builder.
 func (r *viewResolver) Scheme() string { return scheme }
@@ -106,7 +116,7 @@ func (r *viewResolver) Build(target resolver.Target, cc resolver.ClientConn, _ r
 func (r *viewResolver) update(service string, cc resolver.ClientConn) {
 	var state resolver.State
 	for _, i := range r.s.view.Snapshot().Services[service] {
-		if usable(i) {
+		if usable(i) && r.s.speaks(i, r.grpcService) {
 			r.s.pool.Peer(i, view.Address(i))
 			state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: i.ID, ServerName: service}}})
 		}

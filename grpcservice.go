@@ -155,6 +155,9 @@ func (s *Service) newGRPCServer() *grpc.Server {
 
 func (s *Service) plainUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
 	c := s.table.Plain(ctx, plainCaller(ctx), info.FullMethod)
+	if refused := s.otherContract(c.Call(), info.FullMethod); refused != nil {
+		return nil, errpb.ToGRPC(refused).Err()
+	}
 	if refused := c.Enter(req, false); refused != nil {
 		return nil, errpb.ToGRPC(refused).Err()
 	}
@@ -165,6 +168,9 @@ func (s *Service) plainUnary(ctx context.Context, req any, info *grpc.UnaryServe
 
 func (s *Service) plainStreaming(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	c := s.table.Plain(ss.Context(), plainCaller(ss.Context()), info.FullMethod)
+	if refused := s.otherContract(c.Call(), info.FullMethod); refused != nil {
+		return errpb.ToGRPC(refused).Err()
+	}
 	in := &plainStream{ServerStream: ss, ctx: c}
 	var req any
 	if c.NeedsRequest() && !info.IsClientStream {

@@ -54,6 +54,7 @@ type Service struct {
 	// invoker makes outbound calls; nil unless the service runs.
 	invoker      atomic.Pointer[invoke.Invoker]
 	typed        sync.Map // typedCall to *invoke.Route
+	linked       sync.Map // method to its contract by the types linked here
 	warnLoopback sync.Once
 	closing      sync.WaitGroup // what fencing closes
 

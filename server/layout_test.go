@@ -23,7 +23,7 @@ var domain = []string{
 }
 
 // edge are the directories below internal that meet the outside.
-var edge = []string{"admin", "door", "console", "store", "fabric", "cli", "metrics"}
+var edge = []string{"admin", "door", "console", "store", "fabric", "cli", "metrics", "contracttest"}
 
 func TestDomainKnowsNoWireAndNoStore(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ const (
 	Chain       = "telford-chain"
 	Attempt     = "telford-attempt"
 	Idempotency = "telford-idempotency-key"
+	Contract    = "telford-contract"
 	Business    = "telford-business-key"
 	Traceparent = "traceparent"
 	Tracestate  = "tracestate"
@@ -36,6 +37,7 @@ func Write(md metadata.MD, call *message.Call) {
 	set(ChainRoot, call.ChainRoot)
 	set(Chain, strings.Join(call.Chain, ","))
 	set(Idempotency, call.IdempotencyKey)
+	set(Contract, call.Target.Contract)
 	set(Business, call.BusinessKey)
 	if call.Attempt > 0 {
 		set(Attempt, strconv.Itoa(call.Attempt))
@@ -57,6 +59,7 @@ func Read(md metadata.MD, call *message.Call) {
 	}
 	call.RequestID = get(RequestID, maxValue)
 	call.ChainRoot = get(ChainRoot, maxValue)
+	call.Target.Contract = get(Contract, maxValue)
 	call.IdempotencyKey = get(Idempotency, message.MaxKey)
 	call.BusinessKey = get(Business, message.MaxKey)
 	if names := get(Chain, message.MaxHeaders); names != "" {

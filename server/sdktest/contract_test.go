@@ -11,83 +11,31 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/interop/grpc_testing"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"telford.dev/telford"
+	"telford.dev/telford/server/internal/contracttest"
 )
 
-// sideFile builds the descriptors of a version of side.v1: both versions have the same
-// names, as two generations of one .proto file have, so that they cannot both be linked.
-func sideFile(version int) protoreflect.FileDescriptor {
-	field := func(name string, number int32, kind descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FieldDescriptorProto {
-		return &descriptorpb.FieldDescriptorProto{
-			Name: proto.String(name), JsonName: proto.String(name), Number: proto.Int32(number), Type: kind.Enum(),
-			Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
-		}
-	}
-	text, number := descriptorpb.FieldDescriptorProto_TYPE_STRING, descriptorpb.FieldDescriptorProto_TYPE_INT64
-	req := &descriptorpb.DescriptorProto{Name: proto.String("ChargeRequest"), Field: []*descriptorpb.FieldDescriptorProto{field("order", 1, text)}}
-	resp := &descriptorpb.DescriptorProto{Name: proto.String("ChargeResponse"), Field: []*descriptorpb.FieldDescriptorProto{field("served", 1, text)}}
-	if version == 2 {
-		// The field has another type: who reads it as the old one misreads it.
-		resp.Field = append(resp.Field, field("fee", 2, number))
-		req.Field = append(req.Field, field("currency", 2, text))
-	}
-	f, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("side/v1/side.proto"), Package: proto.String("side.v1"), Syntax: proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{req, resp},
-	}, nil)
-	if err != nil {
-		panic(err) // it is written above
-	}
-	return f
-}
-
-// message is a protobuf message made at run time, for types that say which.
-type sideMessage struct{ m *dynamicpb.Message }
-
-func (s *sideMessage) of(version int, name protoreflect.Name) protoreflect.Message {
-	if s.m == nil {
-		s.m = dynamicpb.NewMessage(sideFile(version).Messages().ByName(name))
-	}
-	return s.m
-}
-
-func (s *sideMessage) get(name protoreflect.Name) string {
-	return s.m.Get(s.m.Descriptor().Fields().ByName(name)).String()
-}
-
-func set[M proto.Message](m M, name protoreflect.Name, value string) M {
-	r := m.ProtoReflect()
-	r.Set(r.Descriptor().Fields().ByName(name), protoreflect.ValueOfString(value))
-	return m
-}
-
+// The messages of two versions of one contract.
 type (
-	reqV1  struct{ sideMessage }
-	respV1 struct{ sideMessage }
-	reqV2  struct{ sideMessage }
-	respV2 struct{ sideMessage }
+	reqV1  = contracttest.RequestV1
+	respV1 = contracttest.ResponseV1
+	reqV2  = contracttest.RequestV2
+	respV2 = contracttest.ResponseV2
 )
 
-func (m *reqV1) ProtoReflect() protoreflect.Message  { return m.of(1, "ChargeRequest") }
-func (m *respV1) ProtoReflect() protoreflect.Message { return m.of(1, "ChargeResponse") }
-func (m *reqV2) ProtoReflect() protoreflect.Message  { return m.of(2, "ChargeRequest") }
-func (m *respV2) ProtoReflect() protoreflect.Message { return m.of(2, "ChargeResponse") }
-
-const charge = "side.v1.Payments/Charge"
+const charge = contracttest.Method
 
 // sideV1 and sideV2 make a service of a version that counts its calls.
 func (w *world) sideV1(served *atomic.Int64) *telford.Service {
 	s := w.make("payments", telford.Version("1.0.0"))
 	must(w.t, telford.Handle(s, charge, func(context.Context, *reqV1) (*respV1, error) {
 		served.Add(1)
-		return set(new(respV1), "served", "v1"), nil
+		return contracttest.Set(new(respV1), contracttest.Served, "v1"), nil
 	}))
 	return s
 }
@@ -96,25 +44,25 @@ func (w *world) sideV2(served *atomic.Int64) *telford.Service {
 	s := w.make("payments", telford.Version("2.0.0"))
 	must(w.t, telford.Handle(s, charge, func(_ context.Context, in *reqV2) (*respV2, error) {
 		served.Add(1)
-		return set(new(respV2), "served", "v2"), nil
+		return contracttest.Set(new(respV2), contracttest.Served, "v2"), nil
 	}))
 	return s
 }
 
 func callV1(ctx context.Context, s *telford.Service, opts ...telford.CallOption) (string, error) {
-	resp, err := telford.Call[respV1](ctx, s, "payments", charge, set(new(reqV1), "order", "o1"), opts...)
+	resp, err := telford.Call[respV1](ctx, s, "payments", charge, contracttest.Set(new(reqV1), contracttest.Order, "o1"), opts...)
 	if err != nil {
 		return "", err
 	}
-	return resp.get("served"), nil
+	return contracttest.Get(resp, contracttest.Served), nil
 }
 
 func callV2(ctx context.Context, s *telford.Service, opts ...telford.CallOption) (string, error) {
-	resp, err := telford.Call[respV2](ctx, s, "payments", charge, set(new(reqV2), "order", "o1"), opts...)
+	resp, err := telford.Call[respV2](ctx, s, "payments", charge, contracttest.Set(new(reqV2), contracttest.Order, "o1"), opts...)
 	if err != nil {
 		return "", err
 	}
-	return resp.get("served"), nil
+	return contracttest.Get(resp, contracttest.Served), nil
 }
 
 // sides waits until the caller sees n instances of payments.
@@ -262,9 +210,40 @@ func (s *stubServer) UnaryCall(context.Context, *grpc_testing.SimpleRequest) (*g
 	return &grpc_testing.SimpleResponse{Username: "generated"}, nil
 }
 
+func (s *stubServer) EmptyCall(context.Context, *grpc_testing.Empty) (*grpc_testing.Empty, error) {
+	return &grpc_testing.Empty{}, nil
+}
+
 func (s *stubServer) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest, out grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
 	s.calls.Add(1)
 	return out.Send(&grpc_testing.StreamingOutputCallResponse{})
+}
+
+func (s *stubServer) FullDuplexCall(st grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+	s.calls.Add(1)
+	for {
+		if _, err := st.Recv(); err != nil {
+			return nil //nolint:nilerr // the caller has said all
+		}
+		if err := st.Send(&grpc_testing.StreamingOutputCallResponse{}); err != nil {
+			return err
+		}
+	}
+}
+
+// duplex makes a call that streams both ways.
+func duplex(ctx context.Context, stub grpc_testing.TestServiceClient) error {
+	st, err := stub.FullDuplexCall(ctx)
+	if err != nil {
+		return err
+	}
+	if err := st.Send(&grpc_testing.StreamingOutputCallRequest{}); err != nil {
+		return err
+	}
+	if _, err := st.Recv(); err != nil {
+		return err
+	}
+	return st.CloseSend()
 }
 
 // TestStubsAreExact: a generated client goes to who has its types, though another version
@@ -312,8 +291,35 @@ func TestStubsAreExact(t *testing.T) {
 			t.Errorf("%s: any contract: %v", name, err)
 		}
 	}
+	// What streams from the client goes as plain gRPC, and to its own types too.
+	stub := grpc_testing.NewTestServiceClient(caller.Conn("payments"))
+	for range 20 {
+		if err := duplex(t.Context(), stub); err != nil {
+			t.Fatalf("both ways: %v", err)
+		}
+	}
+	// A plain gRPC client that says what it means is held to it by the instance.
+	cc, err := caller.GRPCConn("payments")
+	must(t, err)
+	own := contractOf(t, caller, "1.0.0")
+	for contract, want := range map[string]codes.Code{"": codes.OK, own: codes.OK, "js:1": codes.OK, "pb:other": codes.Unavailable} {
+		served := false
+		for range 10 { // the newer version does not have the method on this path
+			_, err := grpc_testing.NewTestServiceClient(cc).EmptyCall(metadata.AppendToOutgoingContext(t.Context(), "telford-contract", contract), &grpc_testing.Empty{})
+			served = served || status.Code(err) == want
+			if want != codes.OK && err == nil {
+				t.Errorf("contract %q was served", contract)
+			}
+		}
+		if !served {
+			t.Errorf("contract %q never ended with %v", contract, want)
+		}
+	}
 	w.stop(old)
 	sides(t, caller, 1)
+	if err := duplex(t.Context(), stub); !errors.Is(err, telford.ErrContract) {
+		t.Errorf("both ways: %v", err)
+	}
 	for name, mode := range modes {
 		stub := grpc_testing.NewTestServiceClient(caller.Conn("payments", telford.Transport(mode)))
 		if _, err := stub.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}, telford.MaxAttempts(1)); !errors.Is(err, telford.ErrContract) {
