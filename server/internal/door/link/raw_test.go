@@ -174,8 +174,11 @@ func (l *rawLink) hello() {
 	if m := l.heard(); m.GetRevocation() == nil || !m.GetRevocation().GetSnapshot() {
 		l.t.Fatalf("after HelloAck: %v", m)
 	}
+	if m := l.heard(); len(m.GetRoots().GetRoots()) == 0 {
+		l.t.Fatalf("behind the revocations came %v, not the roots", m)
+	}
 	if m := l.heard(); m.GetRules().GetRevision() == 0 {
-		l.t.Fatalf("behind the revocations came %v, not the rules", m)
+		l.t.Fatalf("behind the roots came %v, not the rules", m)
 	}
 }
 

@@ -1,6 +1,7 @@
 package linkdoor_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,20 +198,34 @@ func TestWarningsAndCapabilities(t *testing.T) {
 
 func TestSharesFollowTheInstances(t *testing.T) {
 	t.Parallel()
+	var instances atomic.Int64
 	r := start(t, doortest.Options{Sessions: sessions.Config{Shares: func(_, _ string, list []limit.Rule) ([]limit.Rule, bool) {
 		for i := range list {
-			list[i].Limit.Concurrency /= 2
+			list[i].Limit.Concurrency /= int(instances.Load())
 		}
-		return list, true
+		return list, len(list) > 0
 	}}})
-	key, _ := r.Key(t, "payments")
-	if _, err := r.Rules.SetLimit(t.Context(), "default", limit.Rule{Service: "payments", Limit: catalog.Limit{Concurrency: 8, Scope: catalog.LimitService}}, "test"); err != nil {
+	if _, err := r.Rules.SetLimit(t.Context(), "default", limit.Rule{Service: "payments", Limit: catalog.Limit{Concurrency: 12, Scope: catalog.LimitService}}, "test"); err != nil {
 		t.Fatal(err)
 	}
-	w := doortest.NewInstance(r.addr, r.Certify(t, key, "payments", "pay-1"), doortest.Echo()).Connect(t, nil)
-	if got := rulesOf(t, w); len(got.Limits) != 1 || got.Limits[0].Limit.Concurrency != 4 {
-		t.Errorf("a limit of the service: %+v", got.Limits)
+	is := func(got *rulespb.Rules, want int) {
+		t.Helper()
+		if len(got.Limits) != 1 || got.Limits[0].Limit.Concurrency != want {
+			t.Errorf("a limit of the service: %+v, want %d", got.Limits, want)
+		}
 	}
+	instances.Store(1)
+	_, first, at := ruled(t, r, "payments", "pay-1")
+	is(at, 12)
+	instances.Store(2)
+	_, second, _ := ruled(t, r, "payments", "pay-2")
+	is(rulesOf(t, first), 6)
+	instances.Store(1)
+	second.Close(nil)
+	is(rulesOf(t, first), 12)
+	instances.Store(3)
+	r.Sessions.Counted("default", "payments")
+	is(rulesOf(t, first), 4)
 }
 
 func TestReports(t *testing.T) {
