@@ -202,7 +202,7 @@ func (r *Runtime) startRouter(context.Context) error {
 	})
 	r.applyLimits()
 	b.admin = admin.New(admin.Config{
-		Authority: b.authority, Registry: b.registry, Keyed: b.keys, EndSession: b.sessions.End, Alarms: b.alarms,
+		Authority: b.authority, Registry: b.registry, Rules: b.rules, Method: b.router.ResolveMethod, Keyed: b.keys, Limits: b.rules, EndSession: b.sessions.End, Alarms: b.alarms,
 		Info: r.info, Now: b.store.Clock().Now, Log: r.part("admin"),
 	})
 	return r.registerMetrics()

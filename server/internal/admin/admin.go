@@ -36,6 +36,8 @@ type Authority interface {
 	EnsureNamespace(ctx context.Context, name string, account int64) (identity.Namespace, error)
 	Namespace(ref string) (identity.Namespace, error)
 	Namespaces() []identity.Namespace
+	RemoveNamespace(ctx context.Context, ref, author string) (identity.Namespace, error)
+	SetAccount(ctx context.Context, ref string, account int64, author string) (identity.Namespace, error)
 }
 
 // Registry is the part of the registry that is administered; *registry.Registry is one.
@@ -46,6 +48,7 @@ type Registry interface {
 	Watch(namespace string, services []string, after catalog.Revision) *registry.Watcher
 	Drain(ctx context.Context, namespace, id string, on bool) error
 	Deregister(ctx context.Context, namespace, id string, reason catalog.Reason) error
+	Forbidden(namespace, id string) []catalog.DeclarationWarning
 	Held() []registry.Held
 	ConfirmExpiry(namespace string) int
 }
@@ -54,7 +57,11 @@ type Registry interface {
 type Config struct {
 	Authority Authority
 	Registry  Registry
-	Keyed     Keyed
+	Rules     Rules
+	// Method finds the method that a call by a name would mean.
+	Method func(namespace, service, name string) (catalog.Method, error)
+	Keyed  Keyed
+	Limits Limits
 	// EndSession ends the session of an instance, telling it the cause; false when it
 	// has none.
 	EndSession func(namespace, instance string, cause *errs.Error) bool
@@ -89,7 +96,10 @@ func (a *API) Register(to grpc.ServiceRegistrar) {
 	adminv1.RegisterKeysServer(g, &keys{api: a})
 	adminv1.RegisterNamespacesServer(g, &namespaces{api: a})
 	adminv1.RegisterIdempotencyServer(g, &keyed{api: a})
+	adminv1.RegisterLimitsServer(g, &limits{api: a})
 	adminv1.RegisterPKIServer(g, &pki{api: a})
 	adminv1.RegisterServicesServer(g, &services{api: a})
+	adminv1.RegisterPolicyServer(g, &policies{api: a})
+	adminv1.RegisterTransportServer(g, &transports{api: a})
 	adminv1.RegisterSystemServer(g, &system{api: a})
 }

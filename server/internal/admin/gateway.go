@@ -64,6 +64,10 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 		},
 		func() error { return adminv1.RegisterPKIHandlerClient(ctx, mux, adminv1.NewPKIClient(conn)) },
 		func() error { return adminv1.RegisterServicesHandlerClient(ctx, mux, adminv1.NewServicesClient(conn)) },
+		func() error { return adminv1.RegisterPolicyHandlerClient(ctx, mux, adminv1.NewPolicyClient(conn)) },
+		func() error {
+			return adminv1.RegisterTransportHandlerClient(ctx, mux, adminv1.NewTransportClient(conn))
+		},
 		func() error { return adminv1.RegisterSystemHandlerClient(ctx, mux, adminv1.NewSystemClient(conn)) },
 	} {
 		if err := register(); err != nil {

@@ -16,13 +16,9 @@ type namespaces struct {
 }
 
 func (n *namespaces) Create(ctx context.Context, in *adminv1.CreateNamespaceRequest) (*adminv1.Namespace, error) {
-	var account int64
-	if text := in.GetAccount(); text != "" {
-		parsed, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || parsed <= 0 {
-			return nil, errs.New(errs.InvalidArgument, "account: %q is not a positive whole number", text)
-		}
-		account = parsed
+	account, err := readAccount(in.GetAccount())
+	if err != nil {
+		return nil, err
 	}
 	if _, err := n.api.cfg.Authority.Namespace(in.GetName()); err == nil {
 		return nil, errs.New(errs.AlreadyExists, "namespace %q exists", in.GetName())
@@ -44,6 +40,38 @@ func (n *namespaces) List(_ context.Context, in *adminv1.ListNamespacesRequest) 
 		out.Items = append(out.Items, namespaceToProto(&page[i]))
 	}
 	return out, nil
+}
+
+func (n *namespaces) Remove(ctx context.Context, in *adminv1.RemoveNamespaceRequest) (*adminv1.Namespace, error) {
+	gone, err := n.api.cfg.Authority.RemoveNamespace(ctx, in.GetName(), operator)
+	if err != nil {
+		return nil, err
+	}
+	return namespaceToProto(&gone), nil
+}
+
+func (n *namespaces) SetAccount(ctx context.Context, in *adminv1.SetAccountRequest) (*adminv1.Namespace, error) {
+	account, err := readAccount(in.GetAccount())
+	if err != nil {
+		return nil, err
+	}
+	set, err := n.api.cfg.Authority.SetAccount(ctx, in.GetName(), account, operator)
+	if err != nil {
+		return nil, err
+	}
+	return namespaceToProto(&set), nil
+}
+
+// readAccount reads the number of an account; an empty text is none.
+func readAccount(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	account, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || account <= 0 {
+		return 0, errs.New(errs.InvalidArgument, "account: %q is not a positive whole number", text)
+	}
+	return account, nil
 }
 
 func namespaceToProto(n *identity.Namespace) *adminv1.Namespace {
