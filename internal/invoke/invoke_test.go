@@ -29,6 +29,7 @@ type runtime struct {
 	down    bool
 	ended   bool
 	answers []error
+	reply   *message.Reply // instead of an empty one
 	calls   []message.Call
 	at      []time.Time
 }
@@ -40,6 +41,9 @@ func (r *runtime) Call(_ context.Context, c *message.Call) (*message.Reply, erro
 	r.calls = append(r.calls, *c)
 	r.at = append(r.at, time.Now())
 	if len(r.answers) == 0 {
+		if r.reply != nil {
+			return r.reply, nil
+		}
 		return &message.Reply{}, nil
 	}
 	err := r.answers[0]
