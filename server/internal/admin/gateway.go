@@ -62,6 +62,7 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 		func() error {
 			return adminv1.RegisterIdempotencyHandlerClient(ctx, mux, adminv1.NewIdempotencyClient(conn))
 		},
+		func() error { return adminv1.RegisterLimitsHandlerClient(ctx, mux, adminv1.NewLimitsClient(conn)) },
 		func() error { return adminv1.RegisterPKIHandlerClient(ctx, mux, adminv1.NewPKIClient(conn)) },
 		func() error { return adminv1.RegisterServicesHandlerClient(ctx, mux, adminv1.NewServicesClient(conn)) },
 		func() error { return adminv1.RegisterPolicyHandlerClient(ctx, mux, adminv1.NewPolicyClient(conn)) },
