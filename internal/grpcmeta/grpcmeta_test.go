@@ -32,7 +32,7 @@ func TestCallFacts(t *testing.T) {
 	call := &message.Call{
 		RequestID: "r", ChainRoot: "root", Chain: []string{"a/b", "c/d"}, IdempotencyKey: "k", BusinessKey: "order 1", Attempt: 2,
 		Target: message.Target{Contract: "pb:1"},
-		Trace: message.Trace{TraceID: [16]byte{1, 15: 2}, SpanID: [8]byte{3, 7: 4}, Flags: 1, State: "x=y"},
+		Trace:  message.Trace{TraceID: [16]byte{1, 15: 2}, SpanID: [8]byte{3, 7: 4}, Flags: 1, State: "x=y"},
 	}
 	md := metadata.MD{"own": {"1"}}
 	Write(md, call)

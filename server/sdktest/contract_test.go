@@ -96,15 +96,17 @@ func (w *world) post(contract string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// contractOf is what an instance of a version declared.
-func contractOf(t *testing.T, caller *telford.Service, version string) string {
+// contractOf is what an instance of a version declared of a method.
+func contractOf(t *testing.T, caller *telford.Service, version, method string) string {
 	t.Helper()
 	for _, i := range caller.ServiceMap()["payments"].Instances {
-		if i.Version == version {
-			return i.Methods[0].Contract
+		for _, m := range i.Methods {
+			if i.Version == version && m.Name == method {
+				return m.Contract
+			}
 		}
 	}
-	t.Fatalf("nobody has version %s", version)
+	t.Fatalf("nobody has %s in version %s", method, version)
 	return ""
 }
 
@@ -116,7 +118,7 @@ func TestVersionsSideBySide(t *testing.T) {
 	w.start(w.sideV2(&two))
 	caller := w.start(w.make("caller", telford.CallerOnly(), telford.Uses("payments")))
 	sides(t, caller, 2)
-	v1, v2 := contractOf(t, caller, "1.0.0"), contractOf(t, caller, "2.0.0")
+	v1, v2 := contractOf(t, caller, "1.0.0", charge), contractOf(t, caller, "2.0.0", charge)
 	if v1 == v2 || !strings.HasPrefix(v1, "pb:") {
 		t.Fatalf("the contracts are %s and %s", v1, v2)
 	}
@@ -301,7 +303,7 @@ func TestStubsAreExact(t *testing.T) {
 	// A plain gRPC client that says what it means is held to it by the instance.
 	cc, err := caller.GRPCConn("payments")
 	must(t, err)
-	own := contractOf(t, caller, "1.0.0")
+	own := contractOf(t, caller, "1.0.0", "grpc.testing.TestService/EmptyCall")
 	for contract, want := range map[string]codes.Code{"": codes.OK, own: codes.OK, "js:1": codes.OK, "pb:other": codes.Unavailable} {
 		served := false
 		for range 10 { // the newer version does not have the method on this path
