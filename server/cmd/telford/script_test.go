@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -130,10 +131,14 @@ func register(ts *testscript.TestScript, srv *telfordtest.Server, args []string)
 	}
 	rt := srv.Runtime()
 	owner := registry.Owner{Namespace: "default", Instance: args[1], Service: args[0], Door: "link"}
+	var limits []catalog.Limit
+	if slices.Contains(args, "limited") {
+		limits = []catalog.Limit{{Concurrency: 4, Queue: 16, Key: "caller"}, {Rate: 2.5, Burst: 5, Scope: catalog.LimitService}}
+	}
 	_, _, err := rt.Registry().Register(context.Background(), owner, &catalog.Declaration{
 		Service: args[0], Realm: "global", Version: "1.4.2", Tags: args[2:], Status: catalog.OK,
 		Methods: []catalog.Method{
-			{Name: "echo", Kind: catalog.Unary, ContentTypes: []string{"json"}},
+			{Name: "echo", Kind: catalog.Unary, ContentTypes: []string{"json"}, Limits: limits},
 			{Name: "shop.v1.Shop/Fail", Kind: catalog.Unary, ContentTypes: []string{"json"}},
 			{Name: "count", Kind: catalog.ServerStream, ContentTypes: []string{"json"}},
 		},
