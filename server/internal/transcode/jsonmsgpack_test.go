@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -214,4 +215,29 @@ func spell(v any) any {
 		}
 	}
 	return v
+}
+
+func TestLengthsThatLieCostNothing(t *testing.T) { //nolint:paralleltest // it measures what the process allocates
+	for name, body := range map[string]string{
+		"a string":                 "\xdb\xee\xee\xee\xeeabc",
+		"binary":                   "\xc6\xee\xee\xee\xeeabc",
+		"the key of a map":         "\x81\xdb\xee\xee\xee\xeeabc",
+		"an array":                 "\xdd\xee\xee\xee\xee\x01",
+		"a map":                    "\xdf\xee\xee\xee\xee\xa1a\x01",
+		"an extension":             "\xc9\xee\xee\xee\xee\xffabc",
+		"a string after a string":  "\x92\xa1a\xdb\xee\xee\xee\xeeabc",
+		"binary in a deeper array": "\x91\x91\xc6\x00\xff\xff\xffabc",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range 10 {
+			if _, err := transcode.MsgpackToJSON([]byte(body)); errs.CodeOf(err) != errs.InvalidArgument {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%s: ten bodies of %d bytes took %d bytes of memory", name, len(body), n)
+		}
+	}
 }

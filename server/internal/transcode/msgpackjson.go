@@ -30,7 +30,7 @@ func MsgpackToJSON(body []byte) ([]byte, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)
 	dec.Reset(in)
-	w := msgpackWalker{dec: dec, in: in, out: make([]byte, 0, len(body)+len(body)/2)}
+	w := msgpackWalker{dec: dec, body: body, in: in, out: make([]byte, 0, len(body)+len(body)/2)}
 	if err := w.value(0); err != nil {
 		var e *errs.Error
 		if errors.As(err, &e) {
@@ -48,10 +48,29 @@ func MsgpackToJSON(body []byte) ([]byte, error) {
 	return w.out, fits(len(w.out), "JSON")
 }
 
+// msgpackWalker reads body through in; dec reads from there without looking ahead.
 type msgpackWalker struct {
-	dec *msgpack.Decoder
-	in  *bytes.Reader
-	out []byte
+	dec  *msgpack.Decoder
+	body []byte
+	in   *bytes.Reader
+	out  []byte
+}
+
+// bytes returns the next string or binary, which is a part of the body. The decoder
+// itself would allocate what a length claims before it looks whether so much is there.
+func (w *msgpackWalker) bytes() ([]byte, error) {
+	n, err := w.dec.DecodeBytesLen()
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n > w.in.Len() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	at := len(w.body) - w.in.Len()
+	if _, err := w.in.Seek(int64(n), io.SeekCurrent); err != nil {
+		return nil, err
+	}
+	return w.body[at : at+n], nil
 }
 
 func (w *msgpackWalker) value(depth int) error {
@@ -95,7 +114,7 @@ func (w *msgpackWalker) value(depth int) error {
 		w.out = appendQuoted(w.out, s)
 		return nil
 	case msgpcode.IsBin(c):
-		b, err := w.dec.DecodeBytes()
+		b, err := w.bytes()
 		if err != nil {
 			return err
 		}
@@ -154,14 +173,14 @@ func (w *msgpackWalker) float(f float64, bits int) error {
 }
 
 func (w *msgpackWalker) text() (string, error) {
-	s, err := w.dec.DecodeString()
+	b, err := w.bytes()
 	if err != nil {
 		return "", err
 	}
-	if !utf8.ValidString(s) {
-		return "", errs.New(errs.InvalidArgument, "the body holds the string %q, which is not UTF-8: send it as binary", clip(s))
+	if !utf8.Valid(b) {
+		return "", errs.New(errs.InvalidArgument, "the body holds the string %q, which is not UTF-8: send it as binary", clip(string(b)))
 	}
-	return s, nil
+	return string(b), nil
 }
 
 func (w *msgpackWalker) array(depth int) error {
