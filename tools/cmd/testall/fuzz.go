@@ -26,7 +26,7 @@ func fuzzAll(ctx context.Context, o options, t *tally) ([]target, error) {
 	}
 	for _, f := range targets {
 		out, err := fuzz(ctx, o, f)
-		if err != nil && (stoppedLate(out) || foundNothing(ctx, o, f, out)) {
+		if err != nil && stoppedLate(out) {
 			out, err = fuzz(ctx, o, f)
 		}
 		if ctx.Err() != nil {
@@ -55,28 +55,6 @@ func fuzz(ctx context.Context, o options, f target) (string, error) {
 // as it may on a loaded machine. That finds nothing, so it is asked once more.
 func stoppedLate(out string) bool {
 	return strings.Contains(out, "context deadline exceeded") && !strings.Contains(out, "Failing input written")
-}
-
-// foundNothing says whether the engine gave up on a worker that did not answer in time,
-// though the input that it names passes: the machine was late, not the code.
-func foundNothing(ctx context.Context, o options, f target, out string) bool {
-	input, ok := hungInput(f, out)
-	if !ok {
-		return false
-	}
-	err := goCommand(ctx, o, f.module, "test", "-race", "-timeout", "1m", "-run", "^"+f.name+"$/^"+input+"$", f.pkg).Run()
-	return err == nil
-}
-
-// hungInput is the name of the input with which a worker was said to hang or to have
-// been ended from outside.
-func hungInput(f target, out string) (string, bool) {
-	if !strings.Contains(out, "fuzzing process hung or terminated unexpectedly") {
-		return "", false
-	}
-	_, rest, found := strings.Cut(out, "Failing input written to testdata/fuzz/"+f.name+"/")
-	input, _, _ := strings.Cut(rest, "\n")
-	return strings.TrimSpace(input), found
 }
 
 // executions is the count that the engine printed last.

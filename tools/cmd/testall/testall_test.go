@@ -86,19 +86,6 @@ func TestFuzzDirs(t *testing.T) {
 	}
 }
 
-func TestHungInput(t *testing.T) {
-	t.Parallel()
-	f := target{name: "FuzzX"}
-	out := "--- FAIL: FuzzX (3.01s)\n    fuzzing process hung or terminated unexpectedly: exit status 2\n" +
-		"    Failing input written to testdata/fuzz/FuzzX/582528ddfad69eb5\n    To re-run:\n"
-	if got, ok := hungInput(f, out); !ok || got != "582528ddfad69eb5" {
-		t.Errorf("got %q, %t", got, ok)
-	}
-	if _, ok := hungInput(f, strings.Replace(out, "fuzzing process hung or terminated unexpectedly", "panic", 1)); ok {
-		t.Error("a panic was taken for a late machine")
-	}
-}
-
 func TestExecutions(t *testing.T) {
 	t.Parallel()
 	out := "fuzz: elapsed: 0s, execs: 12 (1/sec)\nfuzz: elapsed: 3s, execs: 3456 (9/sec), new interesting: 1\nPASS\n"
