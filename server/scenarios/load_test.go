@@ -50,6 +50,22 @@ var loads atomic.Int64
 // startLoad calls "work" rate times a second; each call takes work in its handler.
 func startLoad(t testing.TB, caller *telford.Service, name string, rate int, work time.Duration, opts ...telford.CallOption) *load {
 	t.Helper()
+	return startAsking(t, name, rate, func(ctx context.Context, id string) (string, error) {
+		resp, err := telford.Call[workResp](ctx, caller, "work", "work", &workReq{ID: id, Time: work}, opts...)
+		switch {
+		case err != nil:
+			return "", err
+		case resp.ID != id:
+			return "", fmt.Errorf("asked for %s, got the answer of %s", id, resp.ID)
+		}
+		return resp.Instance, nil
+	})
+}
+
+// startAsking calls ask rate times a second, which makes a call of the given id and
+// returns who answered it.
+func startAsking(t testing.TB, name string, rate int, ask func(ctx context.Context, id string) (string, error)) *load {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{mode: name, name: fmt.Sprintf("%s%d", name, loads.Add(1)), cancel: cancel, first: time.Now()}
 	l.wg.Go(func() {
@@ -75,7 +91,7 @@ func startLoad(t testing.TB, caller *telford.Service, name string, rate int, wor
 				}
 				id := fmt.Sprintf("%s/%d", l.name, n)
 				l.wg.Go(func() {
-					l.one(caller, id, work, opts)
+					l.one(id, ask)
 					<-free
 				})
 			}
@@ -85,17 +101,10 @@ func startLoad(t testing.TB, caller *telford.Service, name string, rate int, wor
 	return l
 }
 
-func (l *load) one(caller *telford.Service, id string, work time.Duration, opts []telford.CallOption) {
+func (l *load) one(id string, ask func(ctx context.Context, id string) (string, error)) {
 	o := outcome{id: id, begin: time.Now()}
-	resp, err := telford.Call[workResp](context.Background(), caller, "work", "work", &workReq{ID: id, Time: work}, opts...)
-	o.end, o.err = time.Now(), err
-	switch {
-	case err != nil:
-	case resp.ID != id:
-		o.err = fmt.Errorf("asked for %s, got the answer of %s", id, resp.ID)
-	default:
-		o.instance = resp.Instance
-	}
+	o.instance, o.err = ask(context.Background(), id)
+	o.end = time.Now()
 	l.mu.Lock()
 	l.outcomes = append(l.outcomes, o)
 	l.mu.Unlock()

@@ -27,6 +27,7 @@ type workerSpec struct {
 	Listen, Advertise           string // host:port; empty: the defaults
 	Port                        int    // of Advertise
 	Journal                     string // a file that gets the id of every call that begins
+	Contract                    int    // the version of the contract that it serves besides; 0: none
 }
 
 type workReq struct {
@@ -90,6 +91,9 @@ func (spec *workerSpec) start() (*telford.Service, error) {
 	if spec.Advertise != "" {
 		opts = append(opts, telford.Advertise(spec.Advertise, spec.Port))
 	}
+	if spec.Contract > 0 {
+		opts = append(opts, telford.Version(fmt.Sprintf("%d.0.0", spec.Contract)))
+	}
 	s, err := telford.New(spec.Service, opts...)
 	if err != nil {
 		return nil, err
@@ -98,7 +102,7 @@ func (spec *workerSpec) start() (*telford.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := handlers(s, journal); err != nil {
+	if err := errors.Join(handlers(s, journal), side(s, journal, spec.Contract)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
