@@ -28,6 +28,7 @@ type callFlags struct {
 	instance    string
 	realm       string
 	version     string
+	contract    string
 }
 
 func (f *callFlags) add(c *cobra.Command) {
@@ -39,6 +40,7 @@ func (f *callFlags) add(c *cobra.Command) {
 	fl.StringVar(&f.instance, "instance", "", "only this instance")
 	fl.StringVar(&f.realm, "realm", "", "only instances of this realm; * matches any part")
 	fl.StringVar(&f.version, "version", "", "only instances of this version")
+	fl.StringVar(&f.contract, "contract", "", "only instances whose method has this contract, as services get shows it")
 }
 
 // header returns the HTTP headers of the call.
@@ -59,7 +61,7 @@ func (f *callFlags) header(namespace string) (http.Header, error) {
 	}
 	for name, value := range map[string]string{
 		"Telford-Idempotency-Key": f.idempotency, "Telford-Business-Key": f.business, "Telford-Instance": f.instance,
-		"Telford-Realm": f.realm, "Telford-Version": f.version, "Telford-Namespace": namespace,
+		"Telford-Realm": f.realm, "Telford-Version": f.version, "Telford-Contract": f.contract, "Telford-Namespace": namespace,
 	} {
 		if value != "" {
 			h.Set(name, value)

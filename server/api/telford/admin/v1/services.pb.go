@@ -626,7 +626,8 @@ type Service struct {
 	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Namespace string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Instances []*Instance            `protobuf:"bytes,3,rep,name=instances,proto3" json:"instances,omitempty"`
-	// The methods of all instances, each once, in the order of their names.
+	// The methods of all instances, each once, as the newest version has it, in the order of
+	// their names.
 	Methods []*Method `protobuf:"bytes,4,rep,name=methods,proto3" json:"methods,omitempty"`
 	// Instances that went lately, newest first, at most 100.
 	Tombstones    []*Tombstone `protobuf:"bytes,5,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
