@@ -54,6 +54,8 @@ func child(role string) int {
 		err = childWrites()
 	case "limit":
 		err = childHitsLimit()
+	case "keyed":
+		err = childCalls()
 	default:
 		err = fmt.Errorf("no role %q", role)
 	}
