@@ -39,7 +39,7 @@ func (p *picking) permit(v *view) *errs.Error {
 	if rt == nil {
 		return nil
 	}
-	if err := r.policy.MayCall(p.key.namespace, &p.req.Caller, p.key.name, rt.newest.method); err != nil {
+	if err := r.policy.MayCall(p.key.namespace, &p.req.Caller, p.key.name, rt.meant(p.req.Call.Target.Contract)); err != nil {
 		return err.In("router", operation(p.key.name, rt.name)).Unstarted()
 	}
 	return nil

@@ -65,7 +65,7 @@ func (r *Router) resolveKeyed(call *message.Call, req *Request, key serviceKey, 
 		switch {
 		case rt != nil:
 			call.Method = rt.name
-			return rt.newest.method.NotRetryable, nil
+			return rt.meant(call.Target.Contract).NotRetryable, nil
 		case several != nil:
 			return false, ambiguousMethod(key.name, call.Method, several)
 		}

@@ -13,6 +13,12 @@ import (
 // service of the method. Where instances declare it differently, the newest version
 // counts. Errors are those of Router.Call.
 func (r *Router) ResolveMethod(namespace, service, name string) (catalog.Method, error) {
+	return r.ResolveContract(namespace, service, name, "")
+}
+
+// ResolveContract is ResolveMethod for a call of the given contract: where an instance has
+// that, the method is as the newest of these declare it.
+func (r *Router) ResolveContract(namespace, service, name, contract string) (catalog.Method, error) {
 	key, err := r.admit(&Request{Namespace: namespace, Call: &message.Call{Service: service, Method: name}})
 	if err != nil {
 		return catalog.Method{}, err
@@ -30,7 +36,7 @@ func (r *Router) ResolveMethod(namespace, service, name string) (catalog.Method,
 	rt, several := v.route(name)
 	switch {
 	case rt != nil:
-		return *rt.newest.method, nil
+		return *rt.meant(contract), nil
 	case several != nil:
 		return catalog.Method{}, ambiguousMethod(key.name, name, several)
 	default:

@@ -337,6 +337,12 @@ func TestResolveMethodTakesTheNewest(t *testing.T) {
 	if err != nil || m.Contract != "new" {
 		t.Errorf("%+v, %v", m, err)
 	}
+	if m, err = b.ResolveContract("default", "payments", "charge", "old"); err != nil || m.Contract != "old" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if m, err = b.ResolveContract("default", "payments", "charge", "pb:nobody's"); err != nil || m.Contract != "new" {
+		t.Errorf("%+v, %v", m, err)
+	}
 	_, err = b.ResolveMethod("default", "payments", "nope")
 	want(t, err, errs.MethodNotFound)
 	_, err = b.ResolveMethod("default", "nope", "charge")

@@ -59,6 +59,9 @@ type route struct {
 	name    string
 	entries []*entry
 	newest  *entry // of the newest version
+	// newestOf are the entries of the newest version of each contract, also where they
+	// take no calls now.
+	newestOf []*entry
 	// plain: every entry has the same kind and is seen by every zone, so that a call whose
 	// target names at most a contract needs no look at either.
 	plain bool
@@ -240,7 +243,10 @@ func (rt *route) finish() {
 			taking = append(taking, e)
 		}
 	}
-	rt.newest = match.Shapes(rt.entries, (*entry).speaker)[0].Newest
+	for _, s := range match.Shapes(rt.entries, (*entry).speaker) {
+		rt.newestOf = append(rt.newestOf, s.Newest)
+	}
+	rt.newest = rt.newestOf[0]
 	if !rt.plain {
 		return
 	}
@@ -249,6 +255,19 @@ func (rt *route) finish() {
 	for i := range rt.shapes {
 		rt.ranks[i].entries = rt.shapes[i].Members
 	}
+}
+
+// meant returns the method as a call of the given contract means it: as the newest
+// version of that contract has it, or the newest of all.
+func (rt *route) meant(contract string) *catalog.Method {
+	if contract != "" {
+		for _, e := range rt.newestOf {
+			if e.method.Contract == contract {
+				return e.method
+			}
+		}
+	}
+	return rt.newest.method
 }
 
 // route finds a method by its name, or by the last segment of it when that is unique.

@@ -38,7 +38,7 @@ import (
 type Router interface {
 	Call(ctx context.Context, req *router.Request) (*message.Reply, error)
 	Stream(ctx context.Context, req *router.Request) (message.Stream, error)
-	ResolveMethod(namespace, service, name string) (catalog.Method, error)
+	ResolveContract(namespace, service, name, contract string) (catalog.Method, error)
 }
 
 // Authority issues certificates; *identity.Authority is one.

@@ -56,7 +56,7 @@ func (s *Server) forward(stream grpc.ServerStream, method string) error {
 	if e := headers(call, md); e != nil {
 		return e
 	}
-	kind, err := s.cfg.Router.ResolveMethod(grant.Namespace(), call.Service, method)
+	kind, err := s.cfg.Router.ResolveContract(grant.Namespace(), call.Service, method, call.Target.Contract)
 	if err != nil {
 		return errs.From(err).Unstarted()
 	}
