@@ -21,8 +21,13 @@ func (s *Session) drive() {
 	for {
 		p, err := s.attempt()
 		if err == nil {
-			backoff.Reset()
+			began := s.opt.Clock.Now()
 			err = s.serve(p)
+			// A connection that ends as soon as it is there is no success to begin anew
+			// from: the runtime may be ending them all.
+			if s.registered && (p.worked || s.opt.Clock.Now().Sub(began) >= proven) {
+				backoff.Reset()
+			}
 		}
 		s.setUp(false)
 		if s.ctx.Err() != nil || s.isClosing() {
@@ -34,13 +39,10 @@ func (s *Session) drive() {
 			return
 		}
 		s.move(session.Missed)
-		delay, attempt, ok := backoff.Next()
+		delay, attempt, ok := s.pause(&backoff, err)
 		if !ok {
 			s.end(ReasonExhausted, err)
 			return
-		}
-		if after := errs.From(err).RetryAfter; after > 0 {
-			delay += after
 		}
 		s.note(err)
 		s.opt.Log.Warn("the runtime is away", "server", s.opt.Server, "attempt", attempt, "delay", delay, "cause", err)
@@ -55,6 +57,19 @@ func (s *Session) drive() {
 		}
 		s.move(session.Retry)
 	}
+}
+
+// proven is how long a connection that goes on with a session has to last to be a success.
+const proven = time.Second
+
+// pause is how long to wait after a failure, and which attempt it was; false when there
+// is none left.
+func (s *Session) pause(backoff *session.Backoff, err error) (delay time.Duration, attempt int, ok bool) {
+	if after := errs.From(err).RetryAfter; after > 0 {
+		delay, attempt = backoff.Asked(after)
+		return delay, attempt, true
+	}
+	return backoff.Next()
 }
 
 // note keeps the last failure, for a Start that gives up.
@@ -264,7 +279,7 @@ func (s *Session) serve(p *port) error {
 					}
 					s.opt.Log.Error("a declaration was refused", "error", err)
 				}
-				s.registered = true
+				s.registered, p.worked = true, true
 				if w := catalogpb.WarningsFromProto(v.Registered.GetWarnings()); len(w) > 0 {
 					s.opt.Events.Warnings(w)
 					s.warnings = w

@@ -16,6 +16,7 @@ import (
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/internal/link"
 	"telford.dev/telford/internal/message"
 )
 
@@ -44,9 +45,19 @@ func (s *Session) provision(ctx context.Context) error {
 		}
 		return err
 	}
+	// It does not tell either what the runtime has said in place of the handshake.
+	var opening atomic.Pointer[link.Opening]
 	cc, err := grpc.NewClient("passthrough:///"+s.opt.Server,
 		grpc.WithTransportCredentials(credentials.NewTLS(pinned)), grpc.WithDisableServiceConfig(),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return s.opt.Dial(ctx, addr) }))
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			raw, err := s.opt.Dial(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			o := &link.Opening{Conn: raw}
+			opening.Store(o)
+			return o, nil
+		}))
 	if err != nil {
 		return errs.New(errs.Internal, "provision: %w", err)
 	}
@@ -56,6 +67,11 @@ func (s *Session) provision(ctx context.Context) error {
 	})
 	if e := verdict.Load(); err != nil && e != nil {
 		return e.In("sdk", "provision at "+s.opt.Server)
+	}
+	if o := opening.Load(); err != nil && o != nil {
+		if busy := o.Busy(); busy != nil {
+			return busy.In("sdk", "provision at "+s.opt.Server)
+		}
 	}
 	if err != nil {
 		return errpb.FromTransport(err).In("sdk", "provision at "+s.opt.Server)

@@ -40,6 +40,9 @@ type port struct {
 	// with the sooner of the two certificates.
 	own      *tls.Certificate
 	notAfter time.Time
+	// worked: the runtime has confirmed the registration on it. Of the goroutine that
+	// drives the session.
+	worked bool
 	// parts is the watch on this connection, of the goroutine that drives the session.
 	parts catalog.Parts
 	// asking: a watch was asked for on it whose snapshot has not come; askAgain: more is
@@ -63,9 +66,13 @@ func (s *Session) connect(ctx context.Context, token string) (*port, error) {
 		return nil, errs.New(errs.Unavailable, "the runtime at %s cannot be reached: %w", s.opt.Server, err)
 	}
 	p := newPort(s)
-	nc := tls.Client(raw, s.config())
+	opening := &link.Opening{Conn: raw}
+	nc := tls.Client(opening, s.config())
 	if err := nc.HandshakeContext(ctx); err != nil {
 		_ = raw.Close() // the handshake says why
+		if busy := opening.Busy(); busy != nil {
+			return nil, busy.In("sdk", "connect to "+s.opt.Server)
+		}
 		return nil, handshakeError(s.opt.Server, err)
 	}
 	if peer, ok := s.opt.Trust.Peer(nc.ConnectionState()); ok && peer.NotAfter.Before(p.notAfter) {

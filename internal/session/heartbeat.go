@@ -82,7 +82,8 @@ type Backoff struct {
 	// Rand returns a number in [0, n); nil means the default source.
 	Rand func(n int64) int64
 
-	n int
+	n     int // attempts
+	level int // of the cap
 }
 
 // Next is how long to wait before the next attempt, and which attempt it is, from 1;
@@ -91,6 +92,19 @@ func (b *Backoff) Next() (d time.Duration, attempt int, ok bool) {
 	if b.Attempts > 0 && b.n >= b.Attempts {
 		return 0, b.n, false
 	}
+	b.n++
+	return b.jitter(), b.n, true
+}
+
+// Asked is how long to wait where the other end has asked to come back after a while:
+// that long and, so that those who were told the same do not come together, the jitter
+// of an attempt on top. The attempt that it waits for is not counted: somebody is there.
+func (b *Backoff) Asked(after time.Duration) (d time.Duration, attempt int) {
+	return after + b.jitter(), b.n + 1
+}
+
+// jitter is a time under the cap, which it then raises.
+func (b *Backoff) jitter() time.Duration {
 	lo, hi := b.Min, b.Max
 	if lo <= 0 {
 		lo = 100 * time.Millisecond
@@ -99,16 +113,16 @@ func (b *Backoff) Next() (d time.Duration, attempt int, ok bool) {
 		hi = 30 * time.Second
 	}
 	limit := hi
-	if b.n < 32 && lo<<b.n < hi && lo<<b.n > 0 {
-		limit = lo << b.n
+	if b.level < 32 && lo<<b.level < hi && lo<<b.level > 0 {
+		limit = lo << b.level
 	}
-	b.n++
+	b.level++
 	r := b.Rand
 	if r == nil {
 		r = rand.Int64N
 	}
-	return time.Duration(r(int64(limit) + 1)), b.n, true
+	return time.Duration(r(int64(limit) + 1))
 }
 
 // Reset begins anew, after a success.
-func (b *Backoff) Reset() { b.n = 0 }
+func (b *Backoff) Reset() { b.n, b.level = 0, 0 }

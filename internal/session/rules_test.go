@@ -105,6 +105,20 @@ func TestBackoff(t *testing.T) {
 	if d, n, _ := b.Next(); d != 100*ms || n != 1 {
 		t.Fatalf("after a reset: %s, attempt %d", d, n)
 	}
+	// Who is asked to come back waits for that and for the jitter, and has not failed.
+	asked := Backoff{Attempts: 1, Rand: full}
+	for i, want := range []time.Duration{5100, 5200, 5400, 5800} {
+		if d, attempt := asked.Asked(5 * time.Second); d != want*time.Millisecond || attempt != 1 {
+			t.Errorf("asked %d times: attempt %d after %s", i+1, attempt, d)
+		}
+	}
+	if d, attempt, ok := asked.Next(); !ok || attempt != 1 || d != 1600*time.Millisecond {
+		t.Errorf("the first failure: attempt %d after %s, %v", attempt, d, ok)
+	}
+	asked.Reset()
+	if d, _ := asked.Asked(0); d != 100*time.Millisecond {
+		t.Errorf("after a success: %s", d)
+	}
 	few := Backoff{Attempts: 2, Rand: full}
 	few.Next()
 	few.Next()

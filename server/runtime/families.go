@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/door/accept"
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/registry"
 )
@@ -34,6 +35,9 @@ func (r *Runtime) registerMetrics() error {
 			}
 			return float64(b.accept.Open())
 		}),
+		metrics.Gauge("handshakes", "Handshakes under way on the port of links and gRPC.", r.accepting(func(s accept.Stats) float64 { return float64(s.Handshakes) })),
+		metrics.Gauge("handshakes_waiting", "Connections that wait for their handshake.", r.accepting(func(s accept.Stats) float64 { return float64(s.Waiting) })),
+		metrics.Counter("connections_refused_total", "Connections that were told to come back later, because many came at once.", r.accepting(func(s accept.Stats) float64 { return float64(s.Refused) })),
 		metrics.Gauge("ready", "1 while the runtime takes work.", func() float64 {
 			if r.ready.Load() {
 				return 1
@@ -46,4 +50,14 @@ func (r *Runtime) registerMetrics() error {
 			return float64(b.authority.Trust().Identity().NotAfter.Unix())
 		}),
 	)
+}
+
+// accepting is a figure of the port of links and gRPC, 0 where that is closed.
+func (r *Runtime) accepting(figure func(accept.Stats) float64) func() float64 {
+	return func() float64 {
+		if r.built.accept == nil {
+			return 0
+		}
+		return figure(r.built.accept.Stats())
+	}
 }

@@ -3,8 +3,12 @@
 // knows no frames: telford/1 connections go to the link door, h2 connections to
 // grpc-go, which is handed the finished handshake.
 //
-// The Server owns one goroutine for the loop and one for each connection in its
-// handshake; the latter also runs the link door's function for as long as that
+// When many come at once, as after a restart of the runtime, their handshakes begin at a
+// rate that grows, and those that would wait for long are told when to come back, before
+// a handshake has cost anything.
+//
+// The Server owns one goroutine for the loop and one for each connection until its
+// handshake has ended; the latter also runs the link door's function for as long as that
 // connection lives. Stop ends them all.
 package accept
 
@@ -48,8 +52,8 @@ type Config struct {
 	Link func(nc net.Conn, peer Peer)
 	// HandshakeTimeout bounds one handshake; 0 means 10 s.
 	HandshakeTimeout time.Duration
-	// MaxHandshakes bounds the handshakes at one time; 0 means 256. Beyond it new
-	// connections wait in the backlog of the kernel.
+	// MaxHandshakes bounds the handshakes at one time; 0 means 256. As many connections
+	// more wait for their turn, and those beyond are told when to come back.
 	MaxHandshakes int
 	// MaxConnections bounds the open connections; 0 means 16,384. Beyond it a telford/1
 	// connection is refused with resource_exhausted and another one is closed.
@@ -75,11 +79,15 @@ type Server struct {
 	slots chan struct{}
 	grpc  *handover
 
-	mu      sync.Mutex
-	lis     net.Listener
-	stopped bool
-	conns   map[*conn]struct{}
-	cancel  func()
+	mu       sync.Mutex
+	ramp     ramp
+	waiting  int    // for a handshake
+	refusing int    // being told to come back
+	refused  uint64 // before the handshake
+	lis      net.Listener
+	stopped  bool
+	conns    map[*conn]struct{}
+	cancel   func()
 
 	stopping chan struct{}
 	wg       sync.WaitGroup
@@ -181,14 +189,26 @@ func (s *Server) Open() int {
 	return len(s.conns)
 }
 
+// Stats are figures for metrics.
+type Stats struct {
+	Handshakes int    // under way
+	Waiting    int    // for their handshake
+	Refused    uint64 // told to come back later, since the start
+}
+
+// Stats returns the figures.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Handshakes: len(s.slots), Waiting: s.waiting, Refused: s.refused}
+}
+
 func (s *Server) loop(l net.Listener) {
 	defer s.wg.Done()
 	var pause time.Duration
 	for {
-		s.slots <- struct{}{}
 		nc, err := l.Accept()
 		if err != nil {
-			<-s.slots
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -207,7 +227,6 @@ func (s *Server) loop(l net.Listener) {
 		pause = 0
 		c := s.track(nc)
 		if c == nil {
-			<-s.slots
 			_ = nc.Close()
 			continue
 		}
@@ -230,6 +249,10 @@ func (s *Server) track(nc net.Conn) *conn {
 
 func (s *Server) serve(c *conn) {
 	defer s.wg.Done()
+	if !s.admitted(c) {
+		_ = c.Close()
+		return
+	}
 	err := c.handshake()
 	<-s.slots
 	if err != nil {
@@ -253,6 +276,64 @@ func (s *Server) serve(c *conn) {
 	case c.protocol != "h2" || c.overload || !s.grpc.give(c):
 		_ = c.Close()
 	}
+}
+
+// maxRefusing bounds the connections that are being told to come back. Those beyond are
+// closed without a word.
+const maxRefusing = 1024
+
+// admitted waits for the turn of a connection and takes a slot for its handshake; false
+// when the connection was refused or the Server stops.
+func (s *Server) admitted(c *conn) bool {
+	s.mu.Lock()
+	behind := s.waiting >= s.cfg.MaxHandshakes && len(s.slots) == cap(s.slots)
+	park, away := s.ramp.admit(s.cfg.Clock.Now(), behind)
+	if away > 0 {
+		s.refused++
+		c.refusing = s.refusing < maxRefusing
+		if c.refusing {
+			s.refusing++
+		}
+		s.mu.Unlock()
+		s.refuse(c, away)
+		return false
+	}
+	s.waiting++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.waiting--
+		s.mu.Unlock()
+	}()
+	if park > 0 {
+		t := s.cfg.Clock.NewTimer(park)
+		defer t.Stop()
+		select {
+		case <-t.C():
+		case <-s.stopping:
+			return false
+		}
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-s.stopping:
+		return false
+	}
+}
+
+// refuse tells a connection when to come back.
+func (s *Server) refuse(c *conn, away time.Duration) {
+	s.cfg.Log.Debug("many connect at once; told to come back", "peer", c.raw.RemoteAddr(), "after", away)
+	if !c.refusing {
+		return
+	}
+	if err := link.Busy(c.raw, away); err != nil {
+		s.cfg.Log.Debug("the refusal was not heard", "peer", c.raw.RemoteAddr(), "error", err)
+	}
+	s.mu.Lock()
+	s.refusing--
+	s.mu.Unlock()
 }
 
 func (s *Server) closeRevoked() {

@@ -34,7 +34,8 @@ type conn struct {
 	peer     Peer
 	state    tls.ConnectionState
 
-	handshaking bool // guarded by Server.mu
+	handshaking bool // not yet past its handshake; guarded by Server.mu
+	refusing    bool // of the goroutine that serves it
 
 	closing sync.Once
 	timerMu sync.Mutex
