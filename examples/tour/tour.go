@@ -110,6 +110,16 @@ func Options(ctx context.Context, svc *telford.Service, in *Charge) (*Receipt, e
 	)
 }
 
+// Policy is what a service has to say about who calls it, and hears about whom it calls.
+func Policy(svc *telford.Service, log *slog.Logger) error {
+	refund := func(context.Context, *Charge) (*Receipt, error) { return &Receipt{}, nil }
+	err := telford.Handle(svc, "refund", refund, telford.AllowedCallers("backoffice", "orders"))
+	svc.OnPolicyViolation(func(v telford.PolicyViolation) {
+		log.Warn("not allowed", "what", v.Declaration, "value", v.Value, "side", v.Side, "why", v.Reason)
+	})
+	return err
+}
+
 // Errors decides by codes.
 func Errors(err error) string {
 	var e *telford.Error
