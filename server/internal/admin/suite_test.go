@@ -29,6 +29,7 @@ import (
 	"telford.dev/telford/internal/errs"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 	"telford.dev/telford/server/internal/alarm"
+	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/store"
@@ -41,6 +42,7 @@ type suite struct {
 	api       *API
 	authority *identity.Authority
 	registry  *registry.Registry
+	keyed     *idempotency.Keys
 	clock     *clock.Manual
 	conn      *grpc.ClientConn
 	http      *httptest.Server
@@ -86,9 +88,13 @@ func setup(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.registry.Stop(context.Background()) })
+	if s.keyed, err = idempotency.New(idempotency.Config{DB: db, Storage: db, Clock: s.clock, Local: clock.Real(), Exclusive: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.keyed.Stop(context.Background()) })
 	s.api = New(Config{
 		Authority: s.authority, Registry: s.registry, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
-		Alarms: s.alarms,
+		Alarms: s.alarms, Keyed: s.keyed,
 		EndSession: func(namespace, instance string, _ *errs.Error) bool {
 			s.ended <- namespace + "/" + instance
 			return true
