@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 // TestScriptsOnPostgres runs those transcripts that touch what is stored.
 func TestScriptsOnPostgres(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"keys", "namespaces", "services", "idempotency"} {
+	for _, name := range []string{"keys", "namespaces", "services", "policy", "transport", "idempotency"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			runScript(t, "testdata/"+name+".txtar", telfordtest.WithDatabase(storetest.Postgres(t)))

@@ -94,7 +94,7 @@ func (a *app) shadowClear() *cobra.Command {
 			if err := decode(body, out); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.stdout, "%d counts removed\n", out.GetRemoved())
+			_, err = fmt.Fprintf(a.stdout, "counts removed: %d\n", out.GetRemoved())
 			return err
 		},
 	}

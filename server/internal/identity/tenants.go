@@ -105,7 +105,7 @@ func (a *Authority) unused(t tx.Tx, namespace string) error {
 	if n > shown {
 		ids = append(ids, "...")
 	}
-	return errs.New(errs.FailedPrecondition, "namespace %q has %d keys in force: %s; revoke them first: telford keys revoke ID",
+	return errs.New(errs.FailedPrecondition, "namespace %q has keys in force (%d): %s; revoke them first: telford keys revoke ID",
 		namespace, n, strings.Join(ids, ", "))
 }
 

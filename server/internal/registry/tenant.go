@@ -22,6 +22,6 @@ func (r *Registry) RemoveNamespaceTx(_ tx.Tx, namespace string) error {
 	if len(list) > shown {
 		ids = append(ids, "...")
 	}
-	return errs.New(errs.FailedPrecondition, "namespace %q has %d instances: %s; stop them or remove them first: telford services deregister ID",
+	return errs.New(errs.FailedPrecondition, "namespace %q has instances (%d): %s; stop them or remove them first: telford services deregister ID",
 		namespace, len(list), strings.Join(ids, ", ")).In(component, "remove namespace")
 }
