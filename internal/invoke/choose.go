@@ -38,7 +38,7 @@ func (v *Invoker) choose(ctx context.Context, r *Route, c *Call, known *resolved
 		now := v.opt.Pool.Now()
 		ex, alone := pick.Exclusions{Avoid: w.avoid[:w.nAvoid], Tried: w.tried[:w.nTried]}, false
 		if known.hints != nil || v.opt.Pool.Trouble() {
-			alone = v.screen(known, &ex, now) //nolint:contextcheck // dials belong to the pool
+			ex, alone = v.screen(known, ex, now) //nolint:contextcheck // dials belong to the pool
 		}
 		at := pick.Pick(known.candidates, ex, now, rand.Uint64()) //nolint:gosec // spreads load, guards nothing
 		if at < 0 {
@@ -81,9 +81,9 @@ func (v *Invoker) choose(ctx context.Context, r *Route, c *Call, known *resolved
 	return choice{}, v.nobody(r, known)
 }
 
-// screen adds to ex the instances that are better not called, or not to be called at
+// screen returns ex with the instances that are better not called, or not to be called at
 // all. alone: every instance that is left is cut off by its breaker.
-func (v *Invoker) screen(known *resolved, ex *pick.Exclusions, now time.Duration) (alone bool) {
+func (v *Invoker) screen(known *resolved, ex pick.Exclusions, now time.Duration) (_ pick.Exclusions, alone bool) {
 	var few [16]resilience.Standing
 	standings := few[:0]
 	var wall time.Time
@@ -110,7 +110,7 @@ func (v *Invoker) screen(known *resolved, ex *pick.Exclusions, now time.Duration
 		standings = append(standings, s)
 	}
 	if all == 0 {
-		return false
+		return ex, false
 	}
 	if alone = left == 0; alone {
 		for i, p := range known.peers {
@@ -129,7 +129,7 @@ func (v *Invoker) screen(known *resolved, ex *pick.Exclusions, now time.Duration
 			ex.Avoid = append(ex.Avoid, load)
 		}
 	}
-	return alone
+	return ex, alone
 }
 
 // nobody says why there is nobody to call although instances are known.
