@@ -206,6 +206,7 @@ func TestWhatHasNotBegunRunsAgain(t *testing.T) {
 }
 
 func TestAnUnknownOutcomeOpensTheKey(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]error{
 		"the instance is lost":  errs.New(errs.Unavailable, "lost"),
 		"the deadline has gone": errs.New(errs.DeadlineExceeded, "late"),

@@ -48,7 +48,7 @@ func (k *Keys) execute(ctx context.Context, f *flight, prev *Record, call *messa
 	own := *call
 	own.Body, own.Headers, own.Chain = slices.Clone(call.Body), clonePairs(call.Headers), slices.Clone(call.Chain)
 	x := &execution{keys: k, flight: f, call: &own, once: once, prev: prev, done: make(chan struct{})}
-	go x.run(context.WithoutCancel(ctx), run) //nolint:gosec // it outlives the caller on purpose; Stop ends it
+	go x.run(context.WithoutCancel(ctx), run) // it outlives the caller on purpose; Stop ends it
 	return x, nil
 }
 
@@ -61,7 +61,7 @@ func (x *execution) run(ctx context.Context, run Run) {
 		x.call.Deadline = k.cfg.Local.Now().Add(defaultTime)
 	}
 	ctx, cancel := context.WithDeadline(ctx, x.call.Deadline)
-	stop := context.AfterFunc(k.base, cancel)
+	stop := context.AfterFunc(k.base, cancel) //nolint:contextcheck // the end of the Keys is another end
 	reply, err := run(ctx, x.call, func(instance string, once bool) error { return x.claim(ctx, instance, once) })
 	x.settle(ctx, reply, err)
 	stop()

@@ -94,7 +94,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (c *Config) validate() error {
+func (c Config) validate() error {
 	switch {
 	case c.DB == nil || c.Storage == nil:
 		return errs.New(errs.InvalidArgument, "idempotency: a database and a storage are required")
@@ -168,7 +168,7 @@ func (k *Keys) Start(ctx context.Context) error {
 		return nil
 	}
 	k.done = make(chan struct{})
-	go k.maintain(k.done) //nolint:gosec,contextcheck // it outlives the start, and Stop ends it
+	go k.maintain(k.done)
 	return nil
 }
 
@@ -210,9 +210,12 @@ func (k *Keys) resign(ctx context.Context) error {
 	if k.lease.Swap(0) == 0 {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // it runs out by itself
+	}
 	err := k.cfg.DB.Write(ctx, func(t tx.Tx) error { return k.cfg.Storage.DeleteIdempotencyOwner(t, k.owner) })
-	if errors.Is(err, tx.ErrClosed) || ctx.Err() != nil {
-		return nil // it runs out by itself
+	if errors.Is(err, tx.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		err = nil
 	}
 	return err
 }

@@ -27,10 +27,10 @@ func (k *Keys) maintain(done chan struct{}) {
 		case <-k.base.Done():
 			return
 		case <-sweep.C():
-			k.again(k.sweep(k.base), "expired idempotency keys could not be deleted")
+			k.again(k.sweep(k.base), "delete expired keys")
 			sweep.Reset(k.jitter(k.cfg.Sweep))
 		case <-lease.C():
-			k.again(k.renew(k.base), "the lease of this process on its idempotency keys could not be renewed")
+			k.again(k.renew(k.base), "renew the lease of this process")
 			lease.Reset(k.jitter(k.cfg.Lease / 3))
 		}
 	}
@@ -44,7 +44,7 @@ func (k *Keys) jitter(d time.Duration) time.Duration {
 // again logs what is tried again later.
 func (k *Keys) again(err error, what string) {
 	if err != nil && k.base.Err() == nil && !errors.Is(err, tx.ErrClosed) {
-		k.cfg.Log.Warn(what+"; they are tried again", "error", err)
+		k.cfg.Log.Warn("the upkeep of the idempotency keys has failed; it is tried again", "what", what, "error", err)
 	}
 }
 

@@ -46,6 +46,7 @@ func TestAStoredAnswerSurvivesARestart(t *testing.T) {
 }
 
 func TestTheClaimOfADeadProcess(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		gone     time.Duration // when the instance goes; 0: never
 		deadline time.Duration

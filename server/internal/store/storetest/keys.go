@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -92,7 +92,7 @@ func testKeyedExpiry(t *testing.T, open Open) {
 	s := open(t)
 	for i := range 7 {
 		write(t, s, func(t2 tx.Tx) error {
-			return s.InsertIdempotencyRecord(t2, claimed(fmt.Sprint(6-i), 1, func(r *idempotency.Record) { r.Expires = day.Add(time.Duration(6-i) * time.Second) }))
+			return s.InsertIdempotencyRecord(t2, claimed(strconv.Itoa(6-i), 1, func(r *idempotency.Record) { r.Expires = day.Add(time.Duration(6-i) * time.Second) }))
 		})
 	}
 	remove := func(expired time.Time, most, want int, left ...string) {
@@ -168,7 +168,7 @@ func testKeyedRace(t *testing.T, open Open) {
 		}
 	}
 	for round := range 10 {
-		key := fmt.Sprint(round)
+		key := strconv.Itoa(round)
 		race("insert", tx.ErrExists, func(t2 tx.Tx, _ int) error { return s.InsertIdempotencyRecord(t2, claimed(key, 1)) })
 		race("replace", tx.ErrStale, func(t2 tx.Tx, i int) error {
 			if _, err := s.IdempotencyRecord(t2, &claimed(key, 1).ID); err != nil {
