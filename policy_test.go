@@ -142,7 +142,7 @@ func rulesOf(rules ...policy.Rule) *rulespb.Rules {
 
 // The callee refuses who may not call it on every way, whatever the caller knows, and
 // serves again once the rule is gone.
-func TestPolicyOfTheCallee(t *testing.T) {
+func TestPolicyOfTheCallee(t *testing.T) { //nolint:tparallel // its parts change the rules of one callee
 	t.Parallel()
 	w, callee := policed(t)
 	caller := w.start(w.service("caller", "in_b"))

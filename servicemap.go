@@ -135,8 +135,8 @@ func instanceInfo(i *catalog.Instance) InstanceInfo {
 	return out
 }
 
-// WaitReady waits until there is a session with the runtime and each of the services
-// has an instance that takes calls.
+// WaitReady waits until there is a session with the runtime, on which something moves,
+// and each of the services has an instance that takes calls.
 func (s *Service) WaitReady(ctx context.Context, services ...string) error {
 	s.mu.Lock()
 	session, state := s.session, s.state
@@ -150,7 +150,8 @@ func (s *Service) WaitReady(ctx context.Context, services ...string) error {
 	for {
 		seen, up := s.view.Changed(), session.Changed()
 		missing := s.missing(services)
-		if session.Up() && missing == "" {
+		deaf, _, _ := session.Deaf()
+		if session.Up() && !deaf && missing == "" {
 			return nil
 		}
 		if !session.Available() {
@@ -161,8 +162,14 @@ func (s *Service) WaitReady(ctx context.Context, services ...string) error {
 		case <-up:
 		case <-ctx.Done():
 			what := "there is no session with the runtime"
+			if session.Up() {
+				what = "the session with the runtime does not move"
+			}
 			if missing != "" {
 				what = "service " + missing + " has no instance that takes calls"
+				if s.view.Snapshot().Hidden(missing) {
+					what = "policy forbids to call any instance of service " + missing
+				}
 			}
 			return errs.New(errs.CodeOf(ctx.Err()), "%s: %w", what, ctx.Err()).In("sdk", "wait until ready")
 		}

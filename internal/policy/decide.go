@@ -134,31 +134,31 @@ func (s *side) verdict(q *question, shadow bool) string {
 		return ByCapability
 	}
 	for i := range s.deny {
-		if r := &s.deny[i]; (shadow || !r.Shadow) && r.denies(q) {
+		if r := &s.deny[i]; (shadow || !r.Shadow) && q.deniedBy(r) {
 			return r.ID
 		}
 	}
-	if !s.restricted && !(shadow && s.shadowed) {
+	if !s.restricted && (!shadow || !s.shadowed) {
 		return ""
 	}
 	for i := range s.allow {
-		if r := &s.allow[i]; (shadow || !r.Shadow) && r.allows(q) {
+		if r := &s.allow[i]; (shadow || !r.Shadow) && q.allowedBy(r) {
 			return ""
 		}
 	}
 	return ByAllowList
 }
 
-func (r *Rule) allows(q *question) bool {
+func (q *question) allowedBy(r *Rule) bool {
 	if r.Action.ofEvents() {
 		return Contains(r.Target, q.target)
 	}
 	return MatchGlob(r.Peer, q.peer) && matchMethod(r.Target, q.target)
 }
 
-// denies reports whether the rule concerns any of what is asked for: a pattern that is
+// deniedBy reports whether a rule to deny concerns any of what is asked for: a pattern that is
 // subscribed to is denied when it could bring what the rule names.
-func (r *Rule) denies(q *question) bool {
+func (q *question) deniedBy(r *Rule) bool {
 	if r.Action.ofEvents() {
 		return Intersects(r.Target, q.target)
 	}

@@ -23,7 +23,7 @@ func (s *side) explain(q *question, d *Decision) {
 			d.Reason += "; the nearest, " + near.ID + ", allows it but is only counted; to enforce it: telford policy shadow off " + near.ID
 			return
 		}
-		d.Reason += "; the nearest, " + near.ID + ", allows " + near.object() + " instead; to allow this too: " + Command(q.rule())
+		d.Reason += "; the nearest, " + near.ID + ", allows " + object(near) + " instead; to allow this too: " + Command(q.rule())
 		return
 	}
 	d.Nearest = Command(q.rule())
@@ -68,7 +68,7 @@ func (q *question) rule() Rule {
 }
 
 // object is what a rule is about, in words.
-func (r *Rule) object() string {
+func object(r *Rule) string {
 	target := r.Target
 	if target == "" {
 		target = "everything"
@@ -126,7 +126,7 @@ func (s *side) nearest(q *question) (near *Rule, same bool) {
 			continue
 		}
 		away := 0
-		if !r.allows(q) {
+		if !q.allowedBy(r) {
 			away = 1 + distance(r.Target, q.target)
 			if at := strings.LastIndexByte(q.target, '/'); at >= 0 {
 				away = min(away, 1+distance(r.Target, q.target[at+1:]))

@@ -12,6 +12,12 @@ type shown struct {
 	as *catalog.Instance // nil when it is hidden
 }
 
+// Hidden reports whether instances of a service are known and policy forbids to call any
+// of them.
+func (s *Snapshot) Hidden(service string) bool {
+	return len(s.all[service]) > 0 && len(s.Services[service]) == 0
+}
+
 // visible leaves out, with mu held, what policy forbids to call. What was shown of an
 // instance stays the same value for as long as the instance and the policy do.
 func (v *View) visible(all map[string][]*catalog.Instance) map[string][]*catalog.Instance {

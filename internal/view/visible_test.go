@@ -37,6 +37,9 @@ func TestHidesWhatMayNotBeCalled(t *testing.T) {
 	if len(now.Services["hidden"]) != 0 || len(now.Services["none"]) != 1 || now.Services["none"][0] != none {
 		t.Errorf("shown of the others: %+v", now.Services)
 	}
+	if !now.Hidden("hidden") || now.Hidden("s") || now.Hidden("nobody") {
+		t.Error("what is hidden is not told from what is not there")
+	}
 	if !v.Covers("hidden") || now.Instance("h") == nil {
 		t.Error("what is hidden is not known")
 	}
