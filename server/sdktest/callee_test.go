@@ -27,7 +27,8 @@ type callee struct {
 	refuse func() *errs.Error                     // nil: everything is let in
 	answer func(c *handlers.Context) (any, error) // of "work"
 
-	count func() int // instead of counting itself
+	count  func() int // instead of counting itself
+	server string     // where its session goes; \"\" is the runtime itself
 
 	refused, began atomic.Int64
 	listener       *direct.Listener
@@ -81,8 +82,12 @@ func (w *world) scripted(service, instance string, c *callee, change ...func(*ca
 	c.listener = direct.Serve(ln, direct.ListenerOptions{
 		Trust: trust, Table: table, GRPC: grpc.NewServer(grpc.Creds(direct.Credentials())), Log: slog.New(slog.DiscardHandler),
 	})
+	server := c.server
+	if server == "" {
+		server = w.srv.Addr()
+	}
 	c.session = client.New(client.Options{
-		Server: w.srv.Addr(), Key: &key, Service: service, Instance: instance, SDK: "test", Trust: trust, Table: table, View: view.New(),
+		Server: server, Key: &key, Service: service, Instance: instance, SDK: "test", Trust: trust, Table: table, View: view.New(),
 		Backoff: session.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond}, MaxInFlight: 64,
 		Declaration: func(net.Addr) (*catalog.Declaration, error) {
 			d := &catalog.Declaration{
