@@ -23,6 +23,15 @@ func RetryBudget(share float64) Option {
 	})
 }
 
+// NoRetryBudget has each call retried as often as MaxAttempts allows, whatever that adds to
+// the load of a service that is failing already.
+func NoRetryBudget() Option {
+	return serviceOption(func(o *options, _ *problems) {
+		none := -1.0
+		o.retryShare = &none
+	})
+}
+
 // CircuitBreaker says when an instance is not called any more because its calls fail:
 // when at least minCalls have ended in ten seconds and failure, a share above 0 and at
 // most 1, of them failed. After open one call probes it; its success brings the instance

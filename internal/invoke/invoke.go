@@ -59,7 +59,7 @@ type Options struct {
 	// not wait.
 	Denied func(service, method string, denial *errs.Error)
 	// RetryShare is the share of further tries in the calls of each service; nil means
-	// resilience.BudgetShare.
+	// resilience.BudgetShare, and a negative one that they are not counted.
 	RetryShare *float64
 }
 
@@ -141,7 +141,11 @@ func (v *Invoker) budget(service string) *resilience.Budget {
 	if v.opt.RetryShare != nil {
 		share = *v.opt.RetryShare
 	}
-	b, _ := v.budgets.LoadOrStore(service, resilience.NewBudget(share))
+	var budget *resilience.Budget // nil allows everything
+	if share >= 0 {
+		budget = resilience.NewBudget(share)
+	}
+	b, _ := v.budgets.LoadOrStore(service, budget)
 	return b.(*resilience.Budget)
 }
 
