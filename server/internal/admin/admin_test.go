@@ -378,7 +378,7 @@ func TestOpenAPI(t *testing.T) {
 			mapped[op.OperationID] = true
 		}
 	}
-	for _, d := range []grpc.ServiceDesc{adminv1.Keys_ServiceDesc, adminv1.Namespaces_ServiceDesc, adminv1.Services_ServiceDesc, adminv1.System_ServiceDesc} {
+	for _, d := range []grpc.ServiceDesc{adminv1.Keys_ServiceDesc, adminv1.Namespaces_ServiceDesc, adminv1.Services_ServiceDesc, adminv1.System_ServiceDesc, adminv1.Policy_ServiceDesc, adminv1.Transport_ServiceDesc} {
 		short := d.ServiceName[strings.LastIndexByte(d.ServiceName, '.')+1:]
 		for _, m := range d.Methods {
 			if !mapped[short+"_"+m.MethodName] {

@@ -32,6 +32,8 @@ import (
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/router"
+	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/store"
 )
 
@@ -42,6 +44,7 @@ type suite struct {
 	api       *API
 	authority *identity.Authority
 	registry  *registry.Registry
+	rules     *rules.Rules
 	keyed     *idempotency.Keys
 	clock     *clock.Manual
 	conn      *grpc.ClientConn
@@ -82,8 +85,12 @@ func setup(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	s.alarms = alarm.New(s.clock, nil)
+	if s.rules, err = rules.Open(ctx, rules.Config{DB: db, Storage: db, Namespaces: s.authority, Clock: s.clock}); err != nil {
+		t.Fatal(err)
+	}
 	if s.registry, err = registry.Open(ctx, registry.Config{
-		DB: db, Storage: db, Clock: s.clock, Zone: "local", TTL: time.Second, Alarms: s.alarms,
+		Policy: s.rules,
+		DB:     db, Storage: db, Clock: s.clock, Zone: "local", TTL: time.Second, Alarms: s.alarms,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +99,12 @@ func setup(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.keyed.Stop(context.Background()) })
+	s.rules.OnChange(s.registry.Apply)
+	s.authority.AddTenant(s.rules)
+	s.authority.AddTenant(s.registry)
 	s.api = New(Config{
-		Authority: s.authority, Registry: s.registry, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
+		Authority: s.authority, Registry: s.registry, Rules: s.rules, Limits: s.rules,
+		Method: router.New(router.Config{Index: s.registry}).ResolveMethod, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 		Alarms: s.alarms, Keyed: s.keyed,
 		EndSession: func(namespace, instance string, _ *errs.Error) bool {
 			s.ended <- namespace + "/" + instance
