@@ -71,7 +71,7 @@ func TestBadIdentities(t *testing.T) {
 }
 
 // The same for certificates and keys whose time is over, where others renew theirs.
-func TestExpiredIdentities(t *testing.T) {
+func TestExpiredIdentities(t *testing.T) { //nolint:tparallel // its parts share what has expired
 	t.Parallel()
 	w := newWorld(t, telfordtest.LeafLife(2*time.Second))
 	w.target()

@@ -123,7 +123,7 @@ func onEach(t *testing.T, ways map[string]way, f func(t *testing.T, call way)) {
 	})
 }
 
-func TestCapabilityOnEveryWay(t *testing.T) {
+func TestCapabilityOnEveryWay(t *testing.T) { //nolint:tparallel // one change after another; the ways of each are parallel
 	t.Parallel()
 	w := newWorld(t)
 	ways := w.everyWay(t)
@@ -141,7 +141,7 @@ func TestCapabilityOnEveryWay(t *testing.T) {
 	}
 }
 
-func TestAllowedCallersOnEveryWay(t *testing.T) {
+func TestAllowedCallersOnEveryWay(t *testing.T) { //nolint:tparallel // one change after another; the ways of each are parallel
 	t.Parallel()
 	w := newWorld(t)
 	s := w.make("echo")
@@ -212,7 +212,7 @@ func await(t *testing.T, limit time.Duration, ok func() bool, every time.Duratio
 }
 
 // Rules hold while the runtime is away.
-func TestPolicyWithoutTheRuntime(t *testing.T) {
+func TestPolicyWithoutTheRuntime(t *testing.T) { //nolint:tparallel // one change after another; the ways of each are parallel
 	t.Parallel()
 	w := newWorld(t)
 	ways := w.everyWay(t)
