@@ -60,29 +60,29 @@ func sourceOf(key string) source {
 
 // key returns the value that is counted apart. A call that lacks it has the empty value,
 // as all others that lack it.
-func (f *Facts) key(s source) string {
+func (f *Facts) key(s source) value {
 	switch s.kind {
 	case callerKey:
-		return f.Caller
+		return value{s: f.Caller}
 	case headerKey:
 		for i := range f.Headers {
 			if f.Headers[i].Key == s.name {
-				return string(f.Headers[i].Value)
+				return value{b: f.Headers[i].Value}
 			}
 		}
 	case fieldKey:
 		return f.field(s.name)
 	case funcKey:
 		if f.Func != nil {
-			return f.Func()
+			return value{s: f.Func()}
 		}
 	}
-	return ""
+	return value{}
 }
 
 // field returns the text of a field at the top of the request. Numbers and names of enums
 // read alike however they were written; lists and objects have no text.
-func (f *Facts) field(name string) string {
+func (f *Facts) field(name string) value {
 	desc := f.Input
 	if f.Message != nil {
 		desc = f.Message.ProtoReflect().Descriptor()
@@ -90,18 +90,18 @@ func (f *Facts) field(name string) string {
 	var fd protoreflect.FieldDescriptor
 	if desc != nil {
 		if fd = FieldOf(desc, name); fd == nil {
-			return ""
+			return value{}
 		}
 	}
 	switch {
 	case f.Message != nil:
-		return protoText(fd, f.Message.ProtoReflect().Get(fd))
+		return value{s: protoText(fd, f.Message.ProtoReflect().Get(fd))}
 	case f.ContentType == message.JSON:
 		return jsonField(f.Body, name, fd)
 	case f.ContentType == message.Msgpack:
-		return msgpackField(f.Body, name, fd)
+		return value{s: msgpackField(f.Body, name, fd)}
 	case f.ContentType == message.Proto && fd != nil:
-		return protoField(f.Body, fd)
+		return value{s: protoField(f.Body, fd)}
 	}
-	return ""
+	return value{}
 }

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 
@@ -11,8 +12,8 @@ import (
 // decoding, the last of several holds; without a descriptor capitals make no difference,
 // as they make none to encoding/json. What is no JSON has no fields: the handler refuses
 // it.
-func jsonField(body []byte, name string, fd protoreflect.FieldDescriptor) string {
-	text := absent(fd)
+func jsonField(body []byte, name string, fd protoreflect.FieldDescriptor) value {
+	text := value{s: absent(fd)}
 	s := scanner{body, 0}
 	if !s.take('{') {
 		return text
@@ -46,44 +47,51 @@ func absent(fd protoreflect.FieldDescriptor) string {
 	return protoText(fd, fd.Default())
 }
 
-func names(key, name string, fd protoreflect.FieldDescriptor) bool {
-	if fd == nil {
-		return strings.EqualFold(key, name)
+func names(key value, name string, fd protoreflect.FieldDescriptor) bool {
+	switch {
+	case fd != nil:
+		return key.is(string(fd.Name())) || key.is(fd.JSONName())
+	case key.b != nil:
+		return bytes.EqualFold(key.b, []byte(name))
 	}
-	return key == string(fd.Name()) || key == fd.JSONName()
+	return strings.EqualFold(key.s, name)
 }
 
 // jsonText is the text of a JSON value.
-func jsonText(v []byte, fd protoreflect.FieldDescriptor) string {
+func jsonText(v []byte, fd protoreflect.FieldDescriptor) value {
 	if len(v) == 0 {
-		return absent(fd)
+		return value{s: absent(fd)}
 	}
 	switch v[0] {
 	case '"':
-		return described(fd, unquote(v), true)
+		text := unquote(v)
+		if fd != nil && fd.Kind() != protoreflect.StringKind {
+			return value{s: described(fd, text.text(), true)}
+		}
+		return text
 	case '{', '[':
-		return ""
+		return value{}
 	case 'n':
-		return absent(fd)
+		return value{s: absent(fd)}
 	case 't', 'f':
-		return string(v)
+		return value{b: v}
 	}
-	return described(fd, numberText(string(v)), false)
+	return value{s: described(fd, numberText(string(v)), false)}
 }
 
 // unquote returns the text of a JSON string with its quotes.
-func unquote(v []byte) string {
+func unquote(v []byte) value {
 	inner := v[1 : len(v)-1]
 	for _, c := range inner {
 		if c == '\\' || c >= 0x80 {
 			var s string
 			if json.Unmarshal(v, &s) != nil {
-				return ""
+				return value{}
 			}
-			return s
+			return value{s: s}
 		}
 	}
-	return string(inner)
+	return value{b: inner}
 }
 
 // scanner goes over JSON without checking more than it needs.

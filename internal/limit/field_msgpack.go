@@ -22,22 +22,22 @@ func msgpackField(body []byte, name string, fd protoreflect.FieldDescriptor) str
 		if !ok {
 			return text
 		}
-		value, quoted, known := "", false, false
+		found, quoted, known := "", false, false
 		if from := w.at; !w.skip() {
 			return text
-		} else if isText && names(key, name, fd) {
+		} else if isText && names(value{s: key}, name, fd) {
 			v := walker{b: body, at: from}
-			value, quoted, known = v.scalar()
+			found, quoted, known = v.scalar()
 			if !known {
-				value = ""
+				found = ""
 			}
 			switch {
 			case body[from] == nilCode:
 				text = absent(fd)
 			case quoted || !known || body[from] == 0xc2 || body[from] == 0xc3:
-				text = described(fd, value, false)
+				text = described(fd, found, false)
 			default:
-				text = described(fd, numberText(value), false)
+				text = described(fd, numberText(found), false)
 			}
 		}
 	}

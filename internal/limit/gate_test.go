@@ -1,9 +1,12 @@
 package limit
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,13 +33,19 @@ func TestGateHoldsItsBounds(t *testing.T) {
 			return arrival{ms("at", 50), ms("hold", 20), ms("patience", 40)}
 		}), 1, 40).Draw(rt, "calls")
 		changes := rapid.SliceOfN(rapid.IntRange(1, 4), 0, 3).Draw(rt, "changes")
+		wrong := "" // told outside of the bubble
 		synctest.Test(t, func(t *testing.T) {
 			g := NewGate(limit, queue, Options{})
 			var running, most, inLine atomic.Int64
 			var allowed atomic.Int64
 			allowed.Store(int64(limit))
 			var mu sync.Mutex
-			var came, got []int
+			var came []int
+			type entrance struct {
+				at  time.Time
+				who int
+			}
+			var got []entrance
 			var wg sync.WaitGroup
 			for i, c := range calls {
 				wg.Go(func() {
@@ -62,7 +71,7 @@ func TestGateHoldsItsBounds(t *testing.T) {
 					stop.Stop()
 					mu.Lock()
 					if waits {
-						got = append(got, i)
+						got = append(got, entrance{time.Now(), i})
 					}
 					mu.Unlock()
 					most.Store(max(most.Load(), running.Add(1)))
@@ -83,24 +92,31 @@ func TestGateHoldsItsBounds(t *testing.T) {
 			}
 			wg.Wait()
 			if int(most.Load()) > limit {
-				rt.Fatalf("%d ran at once, at most %d may", most.Load(), limit)
+				wrong = fmt.Sprintf("%d ran at once, at most %d may", most.Load(), limit)
 			}
 			if g.Running() != 0 || g.Waiting() != 0 {
-				rt.Fatalf("%d run and %d wait at the end", g.Running(), g.Waiting())
+				wrong = fmt.Sprintf("%d run and %d wait at the end", g.Running(), g.Waiting())
 			}
+			// Of those who got in at the same moment nobody can tell who was first.
+			slices.SortFunc(got, func(a, b entrance) int {
+				return cmp.Or(a.at.Compare(b.at), cmp.Compare(slices.Index(came, a.who), slices.Index(came, b.who)))
+			})
 			next := 0
-			for _, i := range got {
-				for next < len(came) && came[next] != i {
+			for _, e := range got {
+				for next < len(came) && came[next] != e.who {
 					next++
 				}
 				if next == len(came) {
-					rt.Fatalf("%v came and %v got in", came, got)
+					wrong = fmt.Sprintf("%v came and %v got in", came, got)
 				}
 			}
 			if err := g.Idle(t.Context()); err != nil {
-				rt.Fatal(err)
+				wrong = err.Error()
 			}
 		})
+		if wrong != "" {
+			rt.Fatal(wrong)
+		}
 	})
 }
 

@@ -1,8 +1,8 @@
 package limit
 
 import (
-	"encoding/hex"
 	"hash/maphash"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,12 +88,41 @@ func (k *keys) fresh(key string) *counted {
 	return c
 }
 
-// get returns what is counted for a key, pinned.
-func (k *keys) get(key string) *counted {
-	if len(key) > maxKey {
-		key = k.shorten(key)
+// value is the value of a key: a text, or bytes that belong to the call.
+type value struct {
+	s string
+	b []byte // where s is empty
+}
+
+func (v value) len() int { return len(v.s) + len(v.b) }
+
+func (v value) text() string {
+	if v.b != nil {
+		return string(v.b)
 	}
-	h := maphash.String(k.seed, key)
+	return v.s
+}
+
+func (v value) is(s string) bool {
+	if v.b != nil {
+		return string(v.b) == s
+	}
+	return v.s == s
+}
+
+func (v value) hash(seed maphash.Seed) uint64 {
+	if v.b != nil {
+		return maphash.Bytes(seed, v.b)
+	}
+	return maphash.String(seed, v.s)
+}
+
+// get returns what is counted for a key, pinned.
+func (k *keys) get(key value) *counted {
+	if key.len() > maxKey {
+		key = value{s: k.shorten(key.text())}
+	}
+	h := key.hash(k.seed)
 	if c := find(*k.table.Load(), h, key); c != nil && c.pin() {
 		return c
 	}
@@ -102,22 +131,19 @@ func (k *keys) get(key string) *counted {
 
 // shorten gives a long key the size of others: its beginning and a hash of all.
 func (k *keys) shorten(key string) string {
-	var h maphash.Hash
-	h.SetSeed(k.seed)
-	_, _ = h.WriteString(key)
-	return strings.ToValidUTF8(key[:maxKey-24], "") + "…#" + hex.EncodeToString(h.Sum(nil))
+	return strings.ToValidUTF8(key[:maxKey-24], "") + "…#" + strconv.FormatUint(maphash.String(k.seed, key), 16)
 }
 
-func find(t []atomic.Pointer[node], h uint64, key string) *counted {
+func find(t []atomic.Pointer[node], h uint64, key value) *counted {
 	for n := t[h&uint64(len(t)-1)].Load(); n != nil; n = n.next {
-		if n.key == key {
+		if key.is(n.key) {
 			return n.counted
 		}
 	}
 	return nil
 }
 
-func (k *keys) add(h uint64, key string) *counted {
+func (k *keys) add(h uint64, key value) *counted {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if c := find(*k.table.Load(), h, key); c != nil && c.pin() {
@@ -127,7 +153,7 @@ func (k *keys) add(h uint64, key string) *counted {
 		k.rest.pin()
 		return k.rest
 	}
-	c := k.fresh(strings.Clone(key))
+	c := k.fresh(strings.Clone(key.text()))
 	c.pin()
 	c.at = len(k.all)
 	k.all = append(k.all, c)

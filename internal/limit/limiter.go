@@ -98,6 +98,10 @@ type Pass struct {
 // and gives it back if it does not begin; key is what is counted apart, ignored by a limit
 // without a key.
 func (m *Limiter) Enter(ctx context.Context, key string) (Pass, *Refusal) {
+	return m.enter(ctx, value{s: key})
+}
+
+func (m *Limiter) enter(ctx context.Context, key value) (Pass, *Refusal) {
 	l := m.limit.Load()
 	var p Pass
 	if p.counted = m.one; m.keys != nil {
@@ -124,8 +128,16 @@ func (m *Limiter) Enter(ctx context.Context, key string) (Pass, *Refusal) {
 	return p, nil
 }
 
-// Leave ends what the pass was given for.
-func (p *Pass) Leave() {
+// Leave ends what the pass was given for. It is safe to call again.
+func (p *Pass) Leave() { p.end(false) }
+
+// Undo ends the pass of a call that did not begin.
+func (p *Pass) Undo() { p.end(true) }
+
+func (p *Pass) end(undo bool) {
+	if undo && p.token {
+		p.counted.bucket.Return()
+	}
 	if p.gated {
 		p.counted.gate.Leave()
 	}
@@ -135,15 +147,7 @@ func (p *Pass) Leave() {
 	*p = Pass{}
 }
 
-// Undo ends the pass of a call that did not begin.
-func (p *Pass) Undo() {
-	if p.token {
-		p.counted.bucket.Return()
-	}
-	p.Leave()
-}
-
-func (r *Refusal) of(l *catalog.Limit, key string) *Refusal {
-	r.Limit, r.Key = *l, key
+func (r *Refusal) of(l *catalog.Limit, key value) *Refusal {
+	r.Limit, r.Key = *l, key.text()
 	return r
 }

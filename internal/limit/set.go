@@ -105,7 +105,7 @@ func (s *Set) Enter(ctx context.Context, f *Facts, held *Held) *Refusal {
 		return nil
 	}
 	for _, m := range *active {
-		p, r := m.Enter(ctx, f.key(m.source))
+		p, r := m.enter(ctx, f.key(m.source))
 		if r != nil {
 			held.Undo()
 			return r
@@ -132,20 +132,25 @@ func (h *Held) add(p Pass) {
 }
 
 // Leave ends what was let in, in reverse order. It is safe to call again.
-func (h *Held) Leave() { h.end((*Pass).Leave) }
+func (h *Held) Leave() {
+	if h.n > 0 {
+		h.end(false)
+	}
+}
 
 // Undo is Leave for a call that did not begin.
-func (h *Held) Undo() { h.end((*Pass).Undo) }
-
-func (h *Held) end(how func(*Pass)) {
-	if h.n == 0 {
-		return
+func (h *Held) Undo() {
+	if h.n > 0 {
+		h.end(true)
 	}
+}
+
+func (h *Held) end(undo bool) {
 	for i := len(h.more) - 1; i >= 0; i-- {
-		how(&h.more[i])
+		h.more[i].end(undo)
 	}
 	for i := min(h.n, len(h.few)) - 1; i >= 0; i-- {
-		how(&h.few[i])
+		h.few[i].end(undo)
 	}
 	*h = Held{}
 }
