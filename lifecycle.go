@@ -81,6 +81,7 @@ type notifier struct {
 	disconnected []func(Disconnected)
 	warning      []func(Warning)
 	violation    []func(PolicyViolation)
+	deaf         []func(Deaf)
 	lost         bool // an event was dropped since the queue was empty
 	queue        []func()
 	idle         chan struct{} // closed when the queue is worked off; nil while it is
@@ -177,6 +178,7 @@ func (s *Service) sessionEvents() client.Events {
 				s.fenced()
 			}
 		},
+		Deaf:       s.turnedDeaf,
 		Warnings:   s.warned,
 		Violations: s.forbidden,
 		Gone: func(gone []*catalog.Instance) {

@@ -84,6 +84,8 @@ type options struct {
 	retryShare  *float64
 	breaking    *resilience.Breaking
 	reconnect   session.Backoff
+	deafAfter   time.Duration
+	exitDeaf    func(code int)
 	maxInFlight int
 	maxRunning  int
 	maxWaiting  int
@@ -112,6 +114,7 @@ func defaultOptions() options {
 		maxRunning: DefaultInbound, maxWaiting: DefaultInbound, clock: clock.Real(), calendar: clock.Real(),
 		maxStreams: DefaultStreams, maxLine: DefaultInbound,
 		reconnect: session.Backoff{Min: MinReconnect, Max: MaxReconnect},
+		deafAfter: DefaultDeafAfter,
 	}
 }
 
@@ -121,6 +124,9 @@ func (o *options) validate(bad *problems) {
 		bad.addf("there is no identity: give WithKey, FromEnv with TELFORD_KEY set, or WithTLS")
 	case o.key != nil && o.tls != nil:
 		bad.addf("WithKey and WithTLS are both given; a service has one identity")
+	}
+	if o.exitDeaf != nil && o.deafAfter == 0 {
+		bad.addf("ExitWhenDeaf and DeafAfter(0) are both given: it never turns deaf")
 	}
 	if host, _, err := net.SplitHostPort(o.listen); err == nil && o.advertiseHost == "" {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -346,6 +352,40 @@ func Reconnect(minDelay, maxDelay time.Duration, attempts int) Option {
 			return
 		}
 		o.reconnect = session.Backoff{Min: minDelay, Max: maxDelay, Attempts: attempts}
+	})
+}
+
+// DefaultDeafAfter is how long a service may get nowhere with the runtime before it is
+// deaf.
+const DefaultDeafAfter = 5 * time.Minute
+
+// DeafAfter is how long a service may be without a session with the runtime on which
+// anything moves, before it is deaf: 1 s or more, and 0 for ever. A deaf service is not
+// ready: see Healthy and OnDeaf. It goes on trying, and direct calls go on in both
+// directions.
+func DeafAfter(d time.Duration) Option {
+	return serviceOption(func(o *options, bad *problems) {
+		if d != 0 && d < time.Second {
+			bad.addf("DeafAfter: %v is shorter than 1s; 0 turns it off", d)
+			return
+		}
+		o.deafAfter = d
+	})
+}
+
+// ExitDeaf is the exit status of ExitWhenDeaf: a failure that another start may mend.
+const ExitDeaf = 75
+
+// ExitWhenDeaf has exit called with ExitDeaf when the service turns deaf, after the
+// callbacks of OnDeaf have run. Give it os.Exit to have the process started anew by
+// whatever looks after it, or a function that ends it in order.
+func ExitWhenDeaf(exit func(code int)) Option {
+	return serviceOption(func(o *options, bad *problems) {
+		if exit == nil {
+			bad.addf("ExitWhenDeaf: the function is nil; give os.Exit, or one that ends the process in order")
+			return
+		}
+		o.exitDeaf = exit
 	})
 }
 

@@ -77,7 +77,7 @@ func (s *Service) begin(ctx context.Context) error {
 		Server: s.opt.server, Key: key, ServerName: serverName, Service: s.name, Instance: s.instance,
 		SDK: "go " + strings.TrimPrefix(runtime.Version(), "go"), Trust: s.trust, Table: s.table, View: s.view,
 		Declaration: s.declaration, Backoff: s.opt.reconnect, MaxInFlight: s.opt.maxInFlight, Events: s.sessionEvents(), //nolint:contextcheck // the session outlives the start
-		Rules: s.obey, Denials: s.guard, FailOnViolation: s.opt.failOnViolation, Clock: s.opt.clock, Log: s.log,
+		Rules: s.obey, Denials: s.guard, FailOnViolation: s.opt.failOnViolation, DeafAfter: s.opt.deafAfter, Clock: s.opt.clock, Log: s.log,
 	})
 	s.mu.Lock()
 	s.session = session

@@ -53,6 +53,10 @@ type Events struct {
 	Warnings   func([]catalog.DeclarationWarning)
 	Violations func([]catalog.DeclarationWarning)
 	Gone       func([]*catalog.Instance)
+	// Deaf is told when there was no progress with the runtime since an instant for
+	// Options.DeafAfter, and when there is again. Unlike the others it may come on any
+	// goroutine. Nil: nobody is told.
+	Deaf func(deaf bool, since time.Time, cause error)
 }
 
 // Options configure a Session.
@@ -79,9 +83,11 @@ type Options struct {
 	Denials Denials
 	// FailOnViolation ends the first start when policy forbids any of what is declared.
 	FailOnViolation bool
-	Events          Events
-	Clock           clock.Clock
-	Log             *slog.Logger
+	// DeafAfter is how long there may be no progress with the runtime; 0: for ever.
+	DeafAfter time.Duration
+	Events    Events
+	Clock     clock.Clock
+	Log       *slog.Logger
 	// Dial opens the connection below; nil means TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
@@ -97,7 +103,6 @@ type Session struct {
 	done   chan struct{} // closed when the driver has ended
 	ready  chan struct{} // closed at the first registration and snapshot
 	rewant chan struct{}
-	handed chan *port
 	pongs  chan pong
 
 	// wanted is what the runtime has said of the certificate. Of the driver.
@@ -114,6 +119,8 @@ type Session struct {
 		known bool
 	}
 	dials atomic.Uint64
+
+	hearing hearing
 
 	up      atomic.Bool
 	renewAt atomic.Pointer[time.Time] // when the certificate in force is due
@@ -155,8 +162,9 @@ func New(opt Options) *Session {
 	}
 	s := &Session{
 		opt: opt, done: make(chan struct{}), ready: make(chan struct{}), rewant: make(chan struct{}, 1),
-		handed: make(chan *port), pongs: make(chan pong, 1), state: session.Connecting, status: catalog.OK,
+		pongs: make(chan pong, 1), state: session.Connecting, status: catalog.OK,
 	}
+	s.hearing = hearing{clock: opt.Clock, limit: opt.DeafAfter, told: s.deafness}
 	changed := make(chan struct{})
 	s.changed.Store(&changed)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -177,7 +185,10 @@ func New(opt Options) *Session {
 // and its first snapshot. It tries for as long as ctx allows; an error that trying again cannot mend
 // is returned at once. Whoever gets an error must still call Close.
 func (s *Session) Start(ctx context.Context) error {
-	s.start.Do(func() { s.wg.Go(s.drive) })
+	s.start.Do(func() {
+		s.hearing.begin()
+		s.wg.Go(s.drive)
+	})
 	select {
 	case <-s.ready:
 		return nil
@@ -236,11 +247,19 @@ func (s *Session) Available() bool {
 	}
 }
 
-// Changed is closed when Up may have changed.
+// Deaf reports whether the instance gets nowhere with the runtime for too long, since
+// when, and what the last failure was.
+func (s *Session) Deaf() (deaf bool, since time.Time, cause error) { return s.hearing.state() }
+
+// Changed is closed when Up or Deaf may have changed.
 func (s *Session) Changed() <-chan struct{} { return *s.changed.Load() }
 
 func (s *Session) setUp(up bool) {
 	s.up.Store(up)
+	s.change()
+}
+
+func (s *Session) change() {
 	next := make(chan struct{})
 	close(*s.changed.Swap(&next))
 }
@@ -315,6 +334,7 @@ func (s *Session) Close(reason string) {
 		s.bye(p, reason)
 	}
 	s.cancel(errStopped)
+	s.hearing.stop()
 	s.start.Do(func() { close(s.done) }) // never started: there is no driver to do it
 	s.wg.Wait()
 	s.peer.Close(errStopped)

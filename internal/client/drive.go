@@ -30,6 +30,7 @@ func (s *Session) drive() {
 			}
 		}
 		s.setUp(false)
+		s.hearing.lost(err)
 		if s.ctx.Err() != nil || s.isClosing() {
 			s.end(ReasonStopped, errStopped)
 			return
@@ -81,6 +82,7 @@ func (s *Session) note(err error) {
 
 // end records why the session is over.
 func (s *Session) end(reason string, cause error) {
+	s.hearing.stop()
 	s.mu.Lock()
 	s.err = cause
 	s.current = nil
@@ -165,6 +167,7 @@ func (s *Session) adoptPort(p *port) {
 	}, ack.GetResumed() || ack.GetHandover())
 	close(p.adopted)
 	s.move(session.Welcomed)
+	s.hearing.connected()
 	s.setUp(true)
 	s.opt.Log.Info("connected to the runtime", "server", s.opt.Server, "session", ack.GetSessionId(), "instance", ack.GetInstance(),
 		"resumed", ack.GetResumed(), "handover", ack.GetHandover(), "replayed", replayed, "reconciled", reconciled)
@@ -252,6 +255,32 @@ func (s *Session) serve(p *port) error {
 	renew := s.renewTimer(p, false)
 	defer func() { renew.stop() }()
 	pinging := false
+	var turning *rotation // the renewal under way
+	defer func() { turning.end() }()
+	// take makes next the connection that carries the session.
+	take := func(next *port) error {
+		turning.end()
+		turning = nil
+		renew.stop()
+		s.wantLater()
+		renew = s.renewTimer(next, false)
+		old := p
+		p = next
+		pinging = false
+		s.adoptPort(p)
+		if !p.ack.GetHandover() && !p.ack.GetResumed() {
+			s.registered = false
+		}
+		if !s.registered {
+			if err := s.register(p); err != nil {
+				s.drop(p, err)
+				return err
+			}
+		}
+		s.watch(p, true)
+		s.retire(old)
+		return nil
+	}
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -267,7 +296,15 @@ func (s *Session) serve(p *port) error {
 			}
 			err := p.conn.Err()
 			s.peer.Detach(p.conn, err)
-			return ended(err)
+			// The runtime lets go of a connection when it has its successor, which may be
+			// known there before it is here.
+			next := s.awaitSuccessor(turning)
+			if next == nil {
+				return ended(err)
+			}
+			if err := take(next); err != nil {
+				return err
+			}
 		case m := <-p.mail:
 			switch v := m.GetMessage().(type) {
 			case *telfordv1.ServerMessage_Registered:
@@ -280,6 +317,7 @@ func (s *Session) serve(p *port) error {
 					s.opt.Log.Error("a declaration was refused", "error", err)
 				}
 				s.registered, p.worked = true, true
+				s.moved(p)
 				if w := catalogpb.WarningsFromProto(v.Registered.GetWarnings()); len(w) > 0 {
 					s.opt.Events.Warnings(w)
 					s.warnings = w
@@ -328,6 +366,7 @@ func (s *Session) serve(p *port) error {
 			pinging = false
 			if r.err == nil {
 				beat.OnPong(r.rtt)
+				s.moved(p)
 			} else if beat.OnMiss() {
 				err := errs.New(errs.Unavailable, "the runtime at %s has been silent since %s", s.opt.Server, p.conn.LastReceived().UTC().Format(time.RFC3339))
 				s.drop(p, err)
@@ -348,35 +387,24 @@ func (s *Session) serve(p *port) error {
 				s.ping(p, beat.PongTimeout())
 			default:
 				beat.OnReceived()
+				s.moved(p)
 			}
 			timer = s.opt.Clock.NewTimer(s.nextBeat(beat, p))
 		case <-renew.c():
 			renew.stop()
 			renew = renewal{}
-			s.rotate(p)
-		case next := <-s.handed:
-			renew.stop()
-			if next == nil {
-				renew = s.renewTimer(p, true)
-				break
-			}
-			s.wantLater()
-			renew = s.renewTimer(next, false)
-			old := p
-			p = next
-			pinging = false
-			s.adoptPort(p)
-			if !p.ack.GetHandover() && !p.ack.GetResumed() {
-				s.registered = false
-			}
-			if !s.registered {
-				if err := s.register(p); err != nil {
-					s.drop(p, err)
+			turning = s.rotate(p)
+		case next := <-turning.handed():
+			turning.taken = true
+			if next != nil {
+				if err := take(next); err != nil {
 					return err
 				}
+				break
 			}
-			s.watch(p, true)
-			s.retire(old)
+			turning.end()
+			turning = nil
+			renew = s.renewTimer(p, true)
 		}
 	}
 }

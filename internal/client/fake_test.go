@@ -24,6 +24,7 @@ import (
 	"telford.dev/telford/internal/handlers"
 	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/internal/link"
+	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/session"
 	"telford.dev/telford/internal/view"
 )
@@ -37,6 +38,8 @@ type fake struct {
 	key  *ecdsa.PrivateKey
 	// refuse, when set, is said instead of Accepted.
 	refuse func() *errs.Error
+	// handler, when set, runs calls.
+	handler message.Handler
 	// answer replies to a control message; the default accepts everything.
 	answer func(c *fakeConn, m *telfordv1.ClientMessage)
 
@@ -144,7 +147,7 @@ func (f *fake) serve(nc *tls.Conn) {
 	}
 	c := &fakeConn{f: f, set: make(chan struct{})}
 	messages := make(chan *telfordv1.ClientMessage, 100)
-	lc, err := link.Accept(nc, link.Options{Control: func(p []byte) {
+	lc, err := link.Accept(nc, link.Options{Handler: f.handler, Control: func(p []byte) {
 		m := new(telfordv1.ClientMessage)
 		if proto.Unmarshal(p, m) == nil {
 			messages <- m

@@ -4,44 +4,84 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
+
+	"telford.dev/telford/internal/errs"
 )
+
+// rotation is one renewal under way. Its methods do nothing on nil.
+type rotation struct {
+	cancel context.CancelFunc
+	result chan *port // gets one, nil for a failure
+	// handing: the runtime may have the successor already.
+	handing atomic.Bool
+	taken   bool // of the driver
+}
+
+// handed brings the successor, or nil when there is none.
+func (r *rotation) handed() <-chan *port {
+	if r == nil {
+		return nil
+	}
+	return r.result
+}
+
+// end gives the rotation up, unless its successor was taken.
+func (r *rotation) end() {
+	if r == nil {
+		return
+	}
+	r.cancel()
+	if r.taken {
+		return
+	}
+	if next := <-r.result; next != nil {
+		next.conn.Close(errs.New(errs.Unavailable, "the connection is not needed"))
+	}
+}
 
 // rotate renews the certificate, when that is due, and opens a connection with the one in
 // force, which then takes the place of the one in use.
-func (s *Session) rotate(p *port) {
+func (s *Session) rotate(p *port) *rotation {
 	due := s.renewDue()
+	ctx, cancel := context.WithCancel(s.ctx)
+	r := &rotation{cancel: cancel, result: make(chan *port, 1)}
 	s.goFunc(func() {
-		next, err := s.successor(p, due)
-		if err != nil && s.ctx.Err() == nil {
+		next, err := s.successor(ctx, r, p, due)
+		if err != nil && ctx.Err() == nil {
 			s.opt.Log.Warn("the certificate could not be renewed; it is tried again", "error", err, "not_after", s.opt.Trust.Identity().NotAfter)
 		}
-		select {
-		case s.handed <- next:
-		case <-s.ctx.Done():
-			if next != nil {
-				next.conn.Close(errStopped)
-			}
-		case <-s.done:
-			if next != nil {
-				next.conn.Close(errStopped)
-			}
-		}
+		r.result <- next
 	})
+	return r
 }
 
-func (s *Session) successor(p *port, due time.Time) (*port, error) {
+// awaitSuccessor waits, when a connection has ended, for the one that may be the reason;
+// nil: there is none.
+func (s *Session) awaitSuccessor(r *rotation) *port {
+	if r == nil || !r.handing.Load() {
+		return nil
+	}
+	s.setUp(false)
+	next := <-r.result // connecting has an end, also with the session
+	r.taken = true
+	return next
+}
+
+func (s *Session) successor(ctx context.Context, r *rotation, p *port, due time.Time) (*port, error) {
 	// A certificate that an earlier attempt has brought is not fetched again; and where
 	// only that of the runtime is about to end, the own one stays.
 	if s.opt.Trust.Certificate() == p.own && !s.opt.Trust.Clock().Now().Before(due) {
-		if err := s.renew(s.ctx); err != nil {
+		if err := s.renew(ctx); err != nil {
 			return nil, err
 		}
 	}
 	s.mu.Lock()
 	token := s.token
 	s.mu.Unlock()
-	return s.connect(s.ctx, token)
+	r.handing.Store(true)
+	return s.connect(ctx, token)
 }
 
 // retireTimeout is how long a replaced connection may take to deliver what it has.

@@ -117,6 +117,8 @@ func Codes() []Code {
 // A reason is stable like a code.
 const (
 	MetaReason = "reason"
+	// ReasonDeaf: the other end answers pings, and takes no commands.
+	ReasonDeaf = "deaf"
 
 	ReasonBreakerOpen = "breaker_open" // unavailable: every instance that could run the call is cut off by its breaker
 	ReasonContract    = "contract"     // no_instance: nobody speaks the contract of the caller

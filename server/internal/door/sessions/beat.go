@@ -79,7 +79,8 @@ func (p *Port) tick() {
 	oldest, waiting := h.peer.OldestUnreceived()
 	if waiting && now.Sub(oldest) >= deafIntervals*cfg.Interval && now.Sub(p.heard) < cfg.Interval && h.carriedBy(p) {
 		cfg.Log.Warn("deaf instance", "namespace", h.key.namespace, "instance", h.key.instance, "since", oldest)
-		p.server.end(h, errs.New(errs.Unavailable, "instance %s answers pings but has acknowledged no command for %s", h.key.instance, now.Sub(oldest).Round(time.Millisecond)), nil)
+		p.server.end(h, errs.New(errs.Unavailable, "instance %s answers pings but has acknowledged no command for %s", h.key.instance, now.Sub(oldest).Round(time.Millisecond)).
+			With(errs.MetaReason, errs.ReasonDeaf), nil)
 		return
 	}
 	h.peer.SendAck()
