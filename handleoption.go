@@ -38,9 +38,9 @@ func Description(text string) HandleOption {
 	return handleOption(func(o *handleSettings) { o.description = &text })
 }
 
-// Retryable(false) says that the method must never be run a second time for one call, not
-// even with an idempotency key. Calls that have the proof that nothing was begun are
-// tried again all the same. The default is true.
+// Retryable says, given false, that the method must never be run a second time for one
+// call, not even with an idempotency key. Calls that have the proof that nothing was begun
+// are tried again all the same. The default is true.
 func Retryable(ok bool) HandleOption {
 	return handleOption(func(o *handleSettings) { o.retryable = &ok })
 }

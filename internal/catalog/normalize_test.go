@@ -25,8 +25,10 @@ func whole() *catalog.Declaration {
 				InputMessage: "shop.v1.ChargeRequest", OutputMessage: "shop.v1.ChargeResponse", Description: "Takes money.",
 				AllowedCallers: []string{"orders"}, Timeout: time.Second, NotRetryable: true,
 				Limits: []catalog.Limit{
-					{Concurrency: 4, Queue: 10, Key: "caller", Scope: "service"}, {Rate: 0.5, Burst: 2, Key: "header:x-tenant"},
-					{Rate: 1e6, Key: "field:tenant_id", Scope: "instance"}, {Concurrency: 1, Key: "func"},
+					{Concurrency: 4, Queue: 10, Key: "caller", Scope: "service"},
+					{Rate: 0.5, Burst: 2, Key: "header:x-tenant"},
+					{Rate: 1e6, Key: "field:tenant_id", Scope: "instance"},
+					{Concurrency: 1, Key: "func"},
 				},
 			},
 			{

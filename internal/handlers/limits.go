@@ -77,10 +77,10 @@ func (t *Table) boundInstance(limits []catalog.Limit) {
 // calls come first and those of streams second.
 func (t *Table) Limits(method string) []catalog.Limit {
 	if method == "" {
-		out := make([]catalog.Limit, 2)
-		out[0].Concurrency, out[0].Queue = t.calls.Bounds()
-		out[1].Concurrency, out[1].Queue = t.streams.Bounds()
-		return append(out, t.instance.Limits()...)
+		var calls, streams catalog.Limit
+		calls.Concurrency, calls.Queue = t.calls.Bounds()
+		streams.Concurrency, streams.Queue = t.streams.Bounds()
+		return append([]catalog.Limit{calls, streams}, t.instance.Limits()...)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

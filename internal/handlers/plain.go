@@ -89,7 +89,7 @@ func (c *Plain) Enter(req any, stream bool) *errs.Error {
 	if err := t.admit(c.Context.Context, c.m, &f, stream, &c.in); err != nil {
 		return t.refuse(&c.call, err)
 	}
-	c.Context.Context = c.in.within(c.Context.Context, c.m)
+	c.Context.Context = c.in.within(c.Context.Context, c.m) //nolint:fatcontext // once for each call
 	if t.opt.Tracer != nil {
 		parent := trace.ContextWithRemoteSpanContext(c.Context.Context, SpanContext(&c.call.Trace))
 		c.Context.Context, c.span = t.opt.Tracer.Start(parent, t.opt.Service+"/"+c.m.Name, trace.WithSpanKind(trace.SpanKindServer))

@@ -22,29 +22,38 @@ func msgpackField(body []byte, name string, fd protoreflect.FieldDescriptor) str
 		if !ok {
 			return text
 		}
-		found, quoted, known := "", false, false
-		if from := w.at; !w.skip() {
+		from := w.at
+		if !w.skip() {
 			return text
-		} else if isText && names(value{s: key}, name, fd) {
-			v := walker{b: body, at: from}
-			found, quoted, known = v.scalar()
-			if !known {
-				found = ""
-			}
-			switch {
-			case body[from] == nilCode:
-				text = absent(fd)
-			case quoted || !known || body[from] == 0xc2 || body[from] == 0xc3:
-				text = described(fd, found, false)
-			default:
-				text = described(fd, numberText(found), false)
-			}
+		}
+		if isText && names(value{s: key}, name, fd) {
+			text = msgpackText(body, from, fd)
 		}
 	}
 	return text
 }
 
-const nilCode = 0xc0
+const (
+	nilCode   = 0xc0
+	falseCode = 0xc2
+	trueCode  = 0xc3
+)
+
+// msgpackText is the text of the value that begins at from.
+func msgpackText(body []byte, from int, fd protoreflect.FieldDescriptor) string {
+	if body[from] == nilCode {
+		return absent(fd)
+	}
+	w := walker{b: body, at: from}
+	text, quoted, ok := w.scalar()
+	switch {
+	case !ok:
+		return ""
+	case quoted || body[from] == falseCode || body[from] == trueCode:
+		return described(fd, text, false)
+	}
+	return described(fd, numberText(text), false)
+}
 
 // walker goes over msgpack.
 type walker struct {
@@ -104,9 +113,9 @@ func (w *walker) scalar() (text string, quoted, ok bool) {
 		return string(v), true, ok
 	case c == nilCode:
 		return "", false, true
-	case c == 0xc2:
+	case c == falseCode:
 		return "false", false, true
-	case c == 0xc3:
+	case c == trueCode:
 		return "true", false, true
 	case c >= 0xc4 && c <= 0xc6: // bytes
 		return w.text(1 << (c - 0xc4))
@@ -157,7 +166,6 @@ func (w *walker) skipHead() (more int, ok bool) {
 		return 0, false
 	}
 	c := w.b[w.at]
-	size := 0 // of the number behind the first byte
 	switch {
 	case c&0xf0 == 0x80:
 		w.at++
@@ -167,8 +175,7 @@ func (w *walker) skipHead() (more int, ok bool) {
 		return int(c & 0x0f), true
 	case c >= 0xdc && c <= 0xdf:
 		w.at++
-		size = 2 << (c & 1)
-		n, ok := w.number(size)
+		n, ok := w.number(2 << (c & 1))
 		if n > math.MaxInt32 {
 			return 0, false
 		}

@@ -54,9 +54,9 @@ func TestGateHoldsItsBounds(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					stop := time.AfterFunc(c.patience+300*time.Nanosecond, cancel)
-					waits := false
 					mu.Lock()
-					if waits = g.Running() >= int(allowed.Load()) || g.Waiting() > 0; waits {
+					waits := g.Running() >= int(allowed.Load()) || g.Waiting() > 0
+					if waits {
 						came = append(came, i)
 						inLine.Add(1)
 					}
