@@ -99,7 +99,7 @@ func (v *Invoker) final(ctx context.Context, r *Route, c *Call, err error) error
 	e := errs.From(err)
 	v.denied(r, e)
 	switch {
-	case isAway(e) && ctx.Err() != context.Canceled: //nolint:errorlint // a context has it bare
+	case isAway(e) && ctx.Err() != context.Canceled:
 		// What stood in the way was not the time.
 	case ctx.Err() != nil:
 		if cause := errs.From(ctx.Err()); e.Code != cause.Code {

@@ -81,10 +81,10 @@ func (h *Health) Leave() {
 	h.tracker = nil
 }
 
-// mark sets and clears marks, with mu held.
-func (h *Health) mark(set, clear Standing) {
+// mark sets and takes away marks, with mu held.
+func (h *Health) mark(set, away Standing) {
 	before := h.marks.Load()
-	after := (before &^ uint32(clear)) | uint32(set)
+	after := (before &^ uint32(away)) | uint32(set)
 	h.marks.Store(after)
 	if t := h.tracker; t != nil && (before == 0) != (after == 0) {
 		if after == 0 {
