@@ -265,7 +265,7 @@ func TestAMethodThatMustNotRunAgain(t *testing.T) {
 		}}
 		wantCode(t, k.do(t.Context(), keyed("refused", "a"), refused), errs.ResourceExhausted)
 		wantBody(t, k.do(t.Context(), keyed("refused", "a"), refused), "paid")
-		time.Sleep(25 * time.Hour) // of the bubble: the key has expired
+		pass(25 * time.Hour) // the key has expired
 		wantCode(t, k.do(t.Context(), keyed("k", "a"), h), errs.Unavailable)
 		wantRuns(t, h, 2)
 	})

@@ -27,6 +27,11 @@ func in(t *testing.T, change func(*Config), f func(t *testing.T, k *Keys, m *mem
 	})
 }
 
+// pass lets time pass in a bubble.
+func pass(d time.Duration) {
+	time.Sleep(d) // of the bubble: it takes none
+}
+
 func open(t *testing.T, m *memory, change func(*Config)) *Keys {
 	t.Helper()
 	c := Config{DB: m, Storage: m, Exclusive: true}

@@ -113,7 +113,7 @@ func TestAnotherProcessRunsTheCall(t *testing.T) {
 		first := k.begin(t.Context(), call, h)
 		synctest.Wait()
 		second := other.begin(t.Context(), call, h)
-		time.Sleep(2 * time.Minute) // several leases
+		pass(2 * time.Minute) // several leases
 		wantCode(t, other.do(t.Context(), keyed("k", "b"), h), errs.Conflict)
 		close(let)
 		wantBody(t, <-first, "paid")
@@ -137,7 +137,7 @@ func TestTheLeaseOfADeadProcessRunsOut(t *testing.T) {
 		if took := time.Since(start); took < 30*time.Second || took > 32*time.Second {
 			t.Errorf("it ran after %s", took)
 		}
-		time.Sleep(2 * time.Hour)
+		pass(2 * time.Hour)
 		if _, n := m.sizes(); n != 0 {
 			t.Errorf("%d leases are still there", n)
 		}
@@ -158,7 +158,7 @@ func TestALateFinisherChangesNothing(t *testing.T) {
 		call.Deadline = time.Now().Add(time.Second)
 		first := k.begin(t.Context(), call, late)
 		h := &handler{}
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		wantBody(t, other.do(t.Context(), keyed("k", "a"), h), "1")
 		close(let)
 		if o := <-first; o.err == nil {
@@ -318,9 +318,9 @@ func TestExpiry(t *testing.T) {
 	in(t, func(c *Config) { c.Lifetime = time.Hour }, func(t *testing.T, k *Keys, m *memory) {
 		h := &handler{}
 		wantBody(t, k.do(t.Context(), keyed("k", "a"), h), "1")
-		time.Sleep(time.Hour - time.Second)
+		pass(time.Hour - time.Second)
 		wantBody(t, k.do(t.Context(), keyed("k", "a"), h), "1")
-		time.Sleep(time.Second)
+		pass(time.Second)
 		wantBody(t, k.do(t.Context(), keyed("k", "another body"), h), "2")
 		for i := range 2*sweepBatch + 1 {
 			wantBody(t, k.do(t.Context(), keyed(strings.Repeat("x", 1+i%50)+string(rune('a'+i/50)), "a"), &handler{}), "1")
@@ -328,7 +328,7 @@ func TestExpiry(t *testing.T) {
 		if s := k.Stats(); s.Records != 2*sweepBatch+2 {
 			t.Errorf("stats %+v", s)
 		}
-		time.Sleep(time.Hour + 2*time.Minute)
+		pass(time.Hour + 2*time.Minute)
 		synctest.Wait()
 		if s, n := k.Stats(), rows(m); s.Records != 0 || s.Expired != 2*sweepBatch+2 || n != 0 {
 			t.Errorf("stats %+v, %d rows", s, n)

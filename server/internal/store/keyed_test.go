@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,4 +167,31 @@ func TestAKilledProcessKeepsTheAnswersOfKeys(t *testing.T) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) { testKilledKeys(t, store.Config{Data: t.TempDir()}) })
 	t.Run("postgres", func(t *testing.T) { testKilledKeys(t, store.Config{URL: storetest.Postgres(t)}) })
+}
+
+// BenchmarkKeys is what a call with a new key costs in a store that syncs, with many
+// callers at once.
+func BenchmarkKeys(b *testing.B) {
+	for kind, cfg := range map[string]store.Config{"sqlite": {Data: b.TempDir()}, "postgres": {}} {
+		b.Run(kind, func(b *testing.B) {
+			if kind == "postgres" {
+				cfg.URL = storetest.Postgres(b)
+			}
+			k, err := openKeys(openConfig(b, cfg))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = k.Stop(context.Background()) }()
+			var n atomic.Int64
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := callKey(b.Context(), k, fmt.Sprintf("%s-%d-%d", kind, b.N, n.Add(1)), func() {}); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
 }
