@@ -325,4 +325,26 @@ func TestHiddenMethods(t *testing.T) {
 	await(t, bound, func() bool { return methods() == "count" }, 5*time.Millisecond)
 	w.srv.Deny(t, "echo", "rpc.handle", "caller", "")
 	await(t, bound, func() bool { return methods() == "" && len(caller.ServiceMap()["echo"].Instances) == 0 }, 5*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := caller.WaitReady(ctx, "echo"); err == nil || !strings.Contains(err.Error(), "policy forbids") {
+		t.Errorf("waiting for what is hidden: %v", err)
+	}
+	// Denials are told whoever denies: this end, or the runtime.
+	violations := make(chan telford.PolicyViolation, 10)
+	caller.OnPolicyViolation(func(v telford.PolicyViolation) { violations <- v })
+	for name, mode := range map[string]telford.TransportMode{"here": telford.Direct, "by the runtime": telford.Proxy} {
+		_, err := telford.Call[echoResp](t.Context(), caller, "echo", "count", &echoReq{}, telford.Transport(mode))
+		if !denied(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		select {
+		case v := <-violations:
+			if v.Declaration != "rpc.call" || v.Value != "echo/count" || v.Side != "peer_acceptance" {
+				t.Errorf("%s: told %+v", name, v)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: nobody was told", name)
+		}
+	}
 }
