@@ -63,7 +63,9 @@ func (w *world) narrow(opts ...telford.Option) *narrow {
 	grpc_testing.RegisterTestServiceServer(n.Service, testService{})
 	must(w.t, n.Configure("grpc.testing.TestService/UnaryCall", telford.Rate(once, 1), telford.LimitBy(telford.ByField("response_size"))))
 	must(w.t, n.Configure("grpc.testing.TestService/StreamingOutputCall", telford.Rate(once, 1), telford.LimitBy(telford.ByFunc(
-		func(_ context.Context, in *grpc_testing.StreamingOutputCallRequest) string { return string(in.GetPayload().GetBody()) }))))
+		func(_ context.Context, in *grpc_testing.StreamingOutputCallRequest) string {
+			return string(in.GetPayload().GetBody())
+		}))))
 	must(w.t, n.Configure("grpc.testing.TestService/StreamingInputCall", telford.Rate(once, 1)))
 	w.start(n.Service)
 	return n
