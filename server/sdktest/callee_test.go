@@ -33,6 +33,7 @@ type callee struct {
 	refused, began atomic.Int64
 	listener       *direct.Listener
 	session        *client.Session
+	view           *view.View
 }
 
 // seen is how many requests have reached it.
@@ -82,12 +83,13 @@ func (w *world) scripted(service, instance string, c *callee, change ...func(*ca
 	c.listener = direct.Serve(ln, direct.ListenerOptions{
 		Trust: trust, Table: table, GRPC: grpc.NewServer(grpc.Creds(direct.Credentials())), Log: slog.New(slog.DiscardHandler),
 	})
+	c.view = view.New()
 	server := c.server
 	if server == "" {
 		server = w.srv.Addr()
 	}
 	c.session = client.New(client.Options{
-		Server: server, Key: &key, Service: service, Instance: instance, SDK: "test", Trust: trust, Table: table, View: view.New(),
+		Server: server, Key: &key, Service: service, Instance: instance, SDK: "test", Trust: trust, Table: table, View: c.view,
 		Backoff: session.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond}, MaxInFlight: 64,
 		Declaration: func(net.Addr) (*catalog.Declaration, error) {
 			d := &catalog.Declaration{

@@ -289,6 +289,25 @@ func TestBreakerNamesItself(t *testing.T) {
 	}
 }
 
+// Who cuts an instance off tells the runtime, and the runtime everybody who watches it.
+func TestOthersHearWhoFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.scripted("victim", "in_victim", refusing(unbegun(errs.ResourceExhausted)))
+	watcher := w.scripted("watcher", "in_watcher", answering(nil))
+	watcher.view.Want("victim")
+	watcher.session.Rewatch()
+	caller := w.start(w.make("caller", telford.CallerOnly()))
+	must(t, caller.WaitReady(t.Context(), "victim"))
+	for range 10 {
+		_ = ask(t.Context(), caller, "victim", "work", false, telford.Direct, false, []telford.CallOption{telford.MaxAttempts(1)})
+	}
+	eventually(t, "the instance is known to fail", func() bool {
+		in := watcher.view.Snapshot().Instance("in_victim")
+		return in != nil && in.FailingUntil.After(time.Now())
+	})
+}
+
 // When the budget is spent, the failure comes back at once and says so.
 func TestRetryBudgetIsSpent(t *testing.T) {
 	t.Parallel()
