@@ -120,6 +120,14 @@ func Policy(svc *telford.Service, log *slog.Logger) error {
 	return err
 }
 
+// Once makes a call that may be repeated, by this process or by the one after it.
+func Once(ctx context.Context, svc *telford.Service, in *Charge) (*Receipt, error) {
+	return telford.Call[Receipt](ctx, svc, "payments", "charge", in,
+		telford.IdempotencyKey("charge-"+in.Order),
+		telford.BusinessKey(in.Order), // for people, to find it
+	)
+}
+
 // Errors decides by codes.
 func Errors(err error) string {
 	var e *telford.Error
