@@ -17,6 +17,8 @@ type options struct {
 	callers []int
 	sizes   []int
 	rounds  int
+	pairs   int      // of features on and off; 0: stacks are measured
+	only    []string // features
 	warmup  time.Duration
 	cell    time.Duration
 	json    string
@@ -38,7 +40,7 @@ func exitStatus(err error) int {
 func parse(args []string, w io.Writer) (options, error) {
 	var o options
 	var short bool
-	var names, callers, sizes string
+	var names, callers, sizes, only string
 	f := flag.NewFlagSet("rpc", flag.ContinueOnError)
 	f.SetOutput(w)
 	f.BoolVar(&short, "short", false, "1 and 64 callers, 128 B, shorter cells: under 240 s in all")
@@ -46,6 +48,8 @@ func parse(args []string, w io.Writer) (options, error) {
 	f.StringVar(&callers, "callers", "1,16,64", "numbers of callers")
 	f.StringVar(&sizes, "sizes", "128,16384", "payloads in bytes")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds; each measures every stack once, and the median counts")
+	f.IntVar(&o.pairs, "pairs", 0, "measure what policy, limits, resilience and contracts cost instead: this many pairs of on and off in one process, such as 10")
+	f.StringVar(&only, "features", strings.Join(featureNames(), ","), "with -pairs: the features to measure")
 	f.DurationVar(&o.cell, "for", 5*time.Second, "how long one cell is measured")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "how long one cell warms up")
 	f.StringVar(&o.json, "json", "", "write the comparisons to this `file`")
@@ -61,6 +65,9 @@ func parse(args []string, w io.Writer) (options, error) {
 	}
 	set := map[string]bool{}
 	f.Visit(func(g *flag.Flag) { set[g.Name] = true })
+	if o.pairs > 0 {
+		pair(&o, &callers, &sizes, set, short)
+	}
 	if short {
 		shorten(&o, &callers, &sizes, set)
 	}
@@ -79,6 +86,21 @@ func parse(args []string, w io.Writer) (options, error) {
 		}
 		o.stacks = append(o.stacks, name)
 	}
+	for name := range strings.SplitSeq(only, ",") {
+		if !slices.Contains(featureNames(), name) {
+			errs = append(errs, fmt.Errorf("-features: there is no %q; there are %s", name, strings.Join(featureNames(), ", ")))
+		}
+		o.only = append(o.only, name)
+	}
+	if set["features"] && o.pairs == 0 {
+		errs = append(errs, errors.New("-features is for -pairs"))
+	}
+	if set["pairs"] && (o.pairs < 2 || o.pairs > 1000) {
+		errs = append(errs, fmt.Errorf("-pairs: %d is not from 2 to 1000", o.pairs))
+	}
+	if o.pairs > 0 && (set["stacks"] || set["rounds"] || set["profile"]) {
+		errs = append(errs, errors.New("-stacks, -rounds and -profile are for the measurement of stacks, and -pairs is another"))
+	}
 	if o.rounds < 1 || o.cell <= 0 || o.warmup < 0 {
 		errs = append(errs, errors.New("-rounds, -for and -warmup have to be positive"))
 	}
@@ -86,6 +108,27 @@ func parse(args []string, w io.Writer) (options, error) {
 		return o, fmt.Errorf("%w: %w", errUsage, errors.Join(errs...))
 	}
 	return o, nil
+}
+
+// pair sets what -pairs means where nothing else was asked for: many short cells.
+func pair(o *options, callers, sizes *string, set map[string]bool, short bool) {
+	if !set["callers"] {
+		*callers = "64"
+	}
+	if !set["sizes"] {
+		*sizes = "128"
+	}
+	if !set["for"] {
+		if o.cell = time.Second; short {
+			o.cell /= 2
+		}
+		set["for"] = true
+	}
+	if !set["warmup"] {
+		o.warmup = 200 * time.Millisecond
+		set["warmup"] = true
+	}
+	set["callers"], set["sizes"] = true, true
 }
 
 // shorten sets what -short means where nothing else was asked for.

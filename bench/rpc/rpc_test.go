@@ -65,6 +65,33 @@ func TestEveryStackAnswers(t *testing.T) {
 	}
 }
 
+// Every feature is measured on both paths, and the report bounds what it costs.
+func TestEveryFeatureIsPaired(t *testing.T) {
+	t.Parallel()
+	report := filepath.Join(t.TempDir(), "report.json")
+	var out bytes.Buffer
+	err := run(t.Context(), []string{"-pairs", "2", "-callers", "3", "-warmup", "10ms", "-for", "40ms", "-quiet", "0s", "-json", report}, &out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	body, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []measure.Comparison
+	if err := json.Unmarshal(body, &rows); err != nil {
+		t.Fatal(err)
+	}
+	if want := 2 * len(paths()) * len(features()); len(rows) != want {
+		t.Errorf("%d rows, want %d", len(rows), want)
+	}
+	for _, r := range rows {
+		if r.Telford <= 0 || r.Peer <= 0 || r.PeerName != "off" || r.Pairs != 2 || !(r.Low <= r.Ratio && r.Ratio <= r.High) {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 func TestProfilesAreWritten(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "profiles")
@@ -109,6 +136,11 @@ func TestWrongFlags(t *testing.T) {
 		{"-callers 0", `"0" is not a number from 1`},
 		{"-sizes many", `"many" is not a number`},
 		{"-rounds 0", "have to be positive"},
+		{"-pairs 1", "-pairs: 1 is not from 2"},
+		{"-pairs 0", "-pairs: 0 is not from 2"},
+		{"-pairs 4 -features speed", `there is no "speed"`},
+		{"-features policy", "is for -pairs"},
+		{"-pairs 4 -stacks grpc", "-pairs is another"},
 		{"-nonsense", "not defined"},
 		{"extra", `unexpected argument "extra"`},
 	} {

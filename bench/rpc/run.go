@@ -31,11 +31,16 @@ func run(ctx context.Context, args []string, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := makePKI(dir); err != nil {
-		return fmt.Errorf("certificates for the peers: %w", err)
+	if o.pairs == 0 {
+		if err := makePKI(dir); err != nil {
+			return fmt.Errorf("certificates for the peers: %w", err)
+		}
 	}
 	if waited, quiet := measure.Quiet(o.quiet); !quiet {
 		fmt.Fprintf(w, "note: other programs were still busy after %s; the figures hold less\n", waited.Round(time.Second))
+	}
+	if o.pairs > 0 {
+		return runPairs(ctx, o, dir, w)
 	}
 	b := &bench{options: o, dir: dir, w: w, results: map[cell][]measure.Result{}}
 	legend(w, o)

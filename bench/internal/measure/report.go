@@ -49,6 +49,11 @@ type Comparison struct {
 	Peer     float64 `json:"peer"`
 	PeerName string  `json:"peer_name"`
 	Ratio    float64 `json:"ratio"`
+	// Low and High bound the ratio with a confidence of 95 %, over so many Pairs of
+	// measurements; all are 0 where figures were not measured in pairs.
+	Low   float64 `json:"low,omitempty"`
+	High  float64 `json:"high,omitempty"`
+	Pairs int     `json:"pairs,omitempty"`
 }
 
 // Compare returns the four figures of a case. what is the noun that is counted: "calls".
@@ -61,7 +66,9 @@ func Compare(name, what, peerName string, telford, peer Result) []Comparison {
 		if math.IsNaN(ratio) || math.IsInf(ratio, 0) {
 			ratio = 0
 		}
-		return Comparison{name, metric, unit, round(t), round(p), peerName, math.Round(ratio*1000) / 1000}
+		return Comparison{
+			Case: name, Metric: metric, Unit: unit, Telford: round(t), Peer: round(p), PeerName: peerName, Ratio: math.Round(ratio*1000) / 1000,
+		}
 	}
 	return []Comparison{
 		row("rate", what+"/s", telford.PerSecond, peer.PerSecond, true),
