@@ -12,6 +12,7 @@ import (
 	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/router"
+	"telford.dev/telford/server/internal/rules"
 )
 
 func scrape(t *testing.T, m *metrics.Metrics) string {
@@ -46,6 +47,11 @@ func TestFamilies(t *testing.T) {
 		metrics.Alarms(func() []alarm.Alarm {
 			return []alarm.Alarm{{Code: alarm.MassExpiry, Severity: alarm.Critical, Since: time.Unix(1e9, 0)}}
 		}),
+		metrics.Rules(func() []rules.Stats {
+			return []rules.Stats{{
+				Namespace: "default", Denied: map[string]uint64{"capability": 3, "self_egress": 0}, ShadowDenied: 4, Rules: map[string]int{"policy": 5},
+			}}
+		}),
 		metrics.Gauge("level", "A level.", func() float64 { return value }), metrics.Counter("things_total", "Things.", func() float64 { return 9 }),
 	)
 	if err != nil {
@@ -73,6 +79,10 @@ func TestFamilies(t *testing.T) {
 		`telford_instances{draining="true",namespace="default",reachable="false",service="payments",status="ERROR"} 1`,
 		`telford_alarm{code="mass_expiry",severity="critical"} 1`,
 		`telford_alarm_since_seconds{code="mass_expiry",severity="critical"} 1e+09`,
+		`telford_policy_denials_total{namespace="default",side="capability"} 3`,
+		`telford_policy_denials_total{namespace="default",side="self_egress"} 0`,
+		`telford_policy_shadow_denials_total{namespace="default"} 4`,
+		`telford_rules{kind="policy",namespace="default"} 5`,
 		`telford_level 2`,
 		`telford_things_total 9`,
 	} {

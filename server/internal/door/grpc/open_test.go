@@ -18,6 +18,7 @@ import (
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/ident"
 	"telford.dev/telford/internal/message"
+	"telford.dev/telford/internal/policy"
 	"telford.dev/telford/server/internal/door/doortest"
 	"telford.dev/telford/server/internal/door/sessions"
 	"telford.dev/telford/server/internal/router"
@@ -375,4 +376,36 @@ func TestSessionOpenRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, "revoked", end(second), errs.PermissionDenied)
+}
+
+// TestRulesOverTheStream: an instance in another language is told the rules, and
+// believed, like any other.
+func TestRulesOverTheStream(t *testing.T) {
+	t.Parallel()
+	r := start(t, doortest.Options{})
+	c := r.worker(t, &telfordv1.Hello{Instance: "pay-1"})
+	rule, err := r.Rules.AddRule(t.Context(), "default", policy.Rule{Service: "payments", Action: policy.Handle, Effect: policy.Deny, Peer: "orders"}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := time.Now()
+	for {
+		m, ok := next[*telfordv1.ServerMessage_Rules](c)
+		if !ok {
+			t.Fatal(c.err)
+		}
+		if list := m.Rules.GetPolicy().GetRules(); len(list) == 1 && list[0].GetId() == rule.Rule.ID {
+			break
+		}
+	}
+	if took := time.Since(started); took > 2*time.Second {
+		t.Errorf("the rule took %s", took)
+	}
+	c.say(&telfordv1.ClientMessage{Message: &telfordv1.ClientMessage_Report{Report: &telfordv1.Report{Denials: []*telfordv1.Denial{{
+		Caller: "orders", Service: "payments", Method: "charge", By: &telfordv1.PolicyPair{Service: "payments", Action: "rpc.handle"}, Shadow: true, Count: 2,
+	}}}}})
+	doortest.Eventually(t, "what was reported is counted", func() bool {
+		list, err := r.Rules.Shadow(t.Context(), "default")
+		return err == nil && len(list) == 1 && list[0].Count == 2
+	})
 }
