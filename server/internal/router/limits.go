@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -226,7 +225,8 @@ func (b *kept) method(name string, r *Router) *limit.Set {
 	return s
 }
 
-// enter lets the call in to an instance that is kept to its limits here.
+// enter lets the call in to an instance that is kept to its limits here. What is refused
+// holds nothing.
 func (p *picking) enter(ctx context.Context, e *entry, held *limit.Held) *errs.Error {
 	b := e.bounds
 	if b == nil {
@@ -256,29 +256,40 @@ func (p *picking) enter(ctx context.Context, e *entry, held *limit.Held) *errs.E
 	return nil
 }
 
-// errOvertime is why a call ended when the method's own timeout was the cause.
-var errOvertime = errors.New("the handler took longer than its method may")
-
-// within returns the context and the deadline of a call on an instance whose method has a
-// timeout that is kept here; cancel is nil where there is none.
-func (e *entry) within(ctx context.Context, now, deadline time.Time) (context.Context, time.Time, context.CancelFunc) {
-	d := e.method.Timeout
-	if e.bounds == nil || d <= 0 {
-		return ctx, deadline, nil
-	}
-	if end := now.Add(d); deadline.IsZero() || end.Before(deadline) {
-		deadline = end
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d, errOvertime)
-	return ctx, deadline, cancel
+// term is the time of a call on an instance whose method has a timeout that is kept here.
+type term struct {
+	ctx    context.Context
+	end    time.Time
+	own    bool               // the timeout of the method ends it, not the caller's deadline
+	cancel context.CancelFunc // nil: there is no such timeout
 }
 
-// overtime says whose limit it was, where a call ended by the timeout of its method.
-func (e *entry) overtime(ctx context.Context, err *errs.Error) *errs.Error {
-	if err == nil || err.NotStarted || e.bounds == nil || e.method.Timeout <= 0 || !errors.Is(context.Cause(ctx), errOvertime) {
-		return err
+func (e *entry) term(ctx context.Context, now, deadline time.Time) term {
+	t := term{ctx: ctx, end: deadline}
+	d := e.method.Timeout
+	if e.bounds == nil || d <= 0 {
+		return t
 	}
-	if err.Code != errs.DeadlineExceeded && err.Code != errs.Canceled {
+	if end := now.Add(d); deadline.IsZero() || end.Before(deadline) {
+		t.end, t.own = end, true
+	}
+	t.ctx, t.cancel = context.WithTimeout(ctx, d)
+	return t
+}
+
+func (t *term) stop() {
+	if t.cancel != nil {
+		t.cancel()
+		t.cancel = nil
+	}
+}
+
+// slack is how much earlier than here the time of a call may end at the other end.
+const slack = 5 * time.Millisecond
+
+// overtime says whose limit it was, where a call ended by the timeout of its method.
+func (t *term) overtime(e *entry, now time.Time, err *errs.Error) *errs.Error {
+	if err == nil || !t.own || err.NotStarted || err.Code != errs.DeadlineExceeded && err.Code != errs.Canceled || now.Before(t.end.Add(-slack)) {
 		return err
 	}
 	return errs.New(errs.DeadlineExceeded, "the handler of %s ran into the limit of %v that its method sets itself, not into a deadline of the caller", e.method.Name, e.method.Timeout).
@@ -293,20 +304,18 @@ func (p *picking) serve(ctx context.Context, deadline time.Time, e *entry, m *me
 	}
 	var held limit.Held
 	if err := p.enter(ctx, e, &held); err != nil {
-		held.Undo()
 		p.pass(e)
 		return nil, err
 	}
 	defer held.Leave()
-	within, deadline, cancel := e.within(ctx, p.router.clock.Now(), deadline)
-	if cancel != nil {
-		defer cancel()
-	}
-	reply, err := p.claimed(within, deadline, e, m)
+	t := e.term(ctx, p.router.clock.Now(), deadline)
+	defer t.stop()
+	reply, err := p.claimed(t.ctx, t.end, e, m)
+	now := p.router.clock.Now()
 	if err != nil {
-		return nil, e.overtime(within, err)
+		return nil, t.overtime(e, now, err)
 	}
-	if failed := e.overtime(within, reply.Err); failed != reply.Err {
+	if failed := t.overtime(e, now, reply.Err); failed != reply.Err {
 		late := *reply
 		late.Err = failed
 		reply = &late

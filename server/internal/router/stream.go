@@ -78,8 +78,7 @@ type stream struct {
 	judged  bool                // it is known how the instance does
 	quota   limit.Held          // of the namespace
 	held    limit.Held          // of the instance
-	within  context.Context     // of the call on the instance
-	release context.CancelFunc  // ends within; nil when that is ctx
+	term    term                // of the call on the instance
 
 	end      error // what Recv says from now on
 	kind     message.ContentType
@@ -119,40 +118,22 @@ func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
 	}
 	if e.bounds != nil {
 		if err := s.enter(ctx, e, &s.held); err != nil {
-			s.held.Undo()
 			s.pass(e)
 			return err
 		}
-		opened := false
-		defer func() {
-			if !opened {
-				s.free()
-			}
-		}()
-		if err := s.openWithin(ctx, e, link); err != nil {
-			return e.overtime(s.within, err)
-		}
-		opened = true
-		return nil
 	}
-	s.within = ctx
-	return s.openOver(ctx, s.deadline, e, link)
-}
-
-// openWithin opens the stream on an instance that is kept to the timeout of its method
-// here.
-func (s *stream) openWithin(ctx context.Context, e *entry, link message.Link) *errs.Error {
-	var deadline time.Time
-	s.within, deadline, s.release = e.within(ctx, s.router.clock.Now(), s.deadline)
-	return s.openOver(s.within, deadline, e, link)
+	s.term = e.term(ctx, s.router.clock.Now(), s.deadline)
+	err := s.openOver(s.term.ctx, s.term.end, e, link)
+	if err != nil {
+		s.free()
+		err = s.term.overtime(e, s.router.clock.Now(), err)
+	}
+	return err
 }
 
 // free gives back what the call holds of the instance.
 func (s *stream) free() {
-	if s.release != nil {
-		s.release()
-		s.release = nil
-	}
+	s.term.stop()
 	s.held.Leave()
 }
 
@@ -272,7 +253,7 @@ func (s *stream) Recv() ([]byte, error) {
 			if errors.Is(e, io.EOF) {
 				e = e.WithCause(nil) // for receivers who ask with errors.Is
 			}
-			err = s.entry.overtime(s.within, e)
+			err = s.term.overtime(s.entry, s.router.clock.Now(), e)
 		}
 		s.finish(err)
 	}
