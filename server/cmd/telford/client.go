@@ -47,7 +47,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values) ([]byte
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	return c.roundTrip(ctx, http.MethodGet, path, nil, nil)
+	return c.roundTrip(ctx, http.MethodGet, path, nil)
 }
 
 func (c *client) post(ctx context.Context, path string, body any) ([]byte, error) {
@@ -55,12 +55,19 @@ func (c *client) post(ctx context.Context, path string, body any) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	return c.roundTrip(ctx, http.MethodPost, path, encoded, nil)
+	return c.roundTrip(ctx, http.MethodPost, path, encoded)
+}
+
+func (c *client) remove(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.roundTrip(ctx, http.MethodDelete, path, nil)
 }
 
 // roundTrip sends one request and reads its whole answer.
-func (c *client) roundTrip(ctx context.Context, method, path string, body []byte, header http.Header) ([]byte, error) {
-	resp, err := c.send(ctx, method, path, body, header)
+func (c *client) roundTrip(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	resp, err := c.send(ctx, method, path, body, nil)
 	if err != nil {
 		return nil, err
 	}

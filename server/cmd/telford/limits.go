@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -212,7 +211,7 @@ func (a *app) limitsRemove() *cobra.Command {
 			}
 			query := url.Values{}
 			set(query, "namespace", a.global.namespace)
-			body, err := a.client().roundTrip(c.Context(), http.MethodDelete, "/api/v1/limits/"+url.PathEscape(id)+"?"+query.Encode(), nil, nil)
+			body, err := a.client().remove(c.Context(), "/api/v1/limits/"+url.PathEscape(id), query)
 			if err != nil || a.global.json {
 				return a.rawOr(body, err)
 			}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -18,14 +17,6 @@ func (a *app) policyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "policy", Short: "Lay down who may call, publish and run what, and see what is denied"}
 	c.AddCommand(a.policyShow(), a.policyAdd("allow"), a.policyAdd("deny"), a.policyRemove(), a.policyTest(), a.policyShadow(), a.policyCapability())
 	return c
-}
-
-// remove sends one DELETE.
-func (c *client) remove(ctx context.Context, path string, query url.Values) ([]byte, error) {
-	if len(query) > 0 {
-		path += "?" + query.Encode()
-	}
-	return c.roundTrip(ctx, http.MethodDelete, path, nil, nil)
 }
 
 // inNamespace is the query that names the namespace, when one was given.
@@ -227,30 +218,32 @@ func (q *question) query(query url.Values) (url.Values, error) {
 		{"--publish", q.publish, "event.publish", false},
 		{"--subscribe", q.subscribe, "event.handle", false},
 	}
-	asked := -1
+	var asked []int
 	for i := range forms {
-		if forms[i].target == "" {
-			continue
+		if forms[i].target != "" {
+			asked = append(asked, i)
 		}
-		if asked >= 0 {
-			return nil, usagef("%s and %s ask two questions; give one of them", forms[asked].flag, forms[i].flag)
-		}
-		asked = i
 	}
-	switch {
-	case asked < 0:
+	switch len(asked) {
+	case 0:
 		return nil, usagef("nothing is asked: give --method, --run, --publish or --subscribe")
+	case 1:
+	default:
+		return nil, usagef("%s and %s ask two questions; give one of them", forms[asked[0]].flag, forms[asked[1]].flag)
+	}
+	form := &forms[asked[0]]
+	switch {
 	case q.from == "":
 		return nil, usagef("--from is missing: the service that calls, runs, publishes or subscribes")
-	case forms[asked].to && q.to == "":
+	case form.to && q.to == "":
 		return nil, usagef("--to is missing: the service that is asked")
-	case !forms[asked].to && q.to != "":
-		return nil, usagef("--to: events go to nobody in particular; leave it out with %s", forms[asked].flag)
+	case !form.to && q.to != "":
+		return nil, usagef("--to: events go to nobody in particular; leave it out with %s", form.flag)
 	}
-	set(query, "action", forms[asked].action)
+	set(query, "action", form.action)
 	set(query, "from", q.from)
 	set(query, "to", q.to)
-	set(query, "target", forms[asked].target)
+	set(query, "target", form.target)
 	return query, nil
 }
 

@@ -106,7 +106,7 @@ func set[T any](ctx context.Context, r *Rules, s setting[T]) (out Stored[T], err
 		return Stored[T]{}, err
 	}
 	if changed {
-		r.log.Info(s.kind+" rule set", "namespace", s.namespace, "rule", s.idOf(&out.Rule), "target", s.target, "author", s.author)
+		r.log.Info("rule set", "kind", s.kind, "namespace", s.namespace, "rule", s.idOf(&out.Rule), "target", s.target, "author", s.author)
 	}
 	return out, nil
 }
@@ -124,6 +124,6 @@ func unset[T any](ctx context.Context, r *Rules, namespace, kind, id, author, sh
 	if err != nil {
 		return Stored[T]{}, err
 	}
-	r.log.Info(kind+" rule removed", "namespace", namespace, "rule", id, "author", author)
+	r.log.Info("rule removed", "kind", kind, "namespace", namespace, "rule", id, "author", author)
 	return out, nil
 }

@@ -85,7 +85,7 @@ func credible(d *rulespb.Denial, service string) bool {
 
 // watches reports whether the instance watches another one, itself aside.
 func (p *Port) watches(h *held, id string) bool {
-	if id == h.key.instance || !(p.sees.all || len(p.sees.services) > 0) {
+	if id == h.key.instance || !p.sees.all && len(p.sees.services) == 0 {
 		return false
 	}
 	i, err := p.server.cfg.Registry.Get(h.key.namespace, id)
