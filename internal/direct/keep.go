@@ -93,7 +93,7 @@ func (p *Peer) next(beat *session.Heartbeat, c *Conn) time.Duration {
 
 // nextOfCertificate is the time until something is due by the certificates of c.
 func nextOfCertificate(c *Conn, now time.Time) time.Duration {
-	d := time.Hour // for who has no certificates, and clocks that are set
+	d := time.Minute // timers do not count the time of a machine that sleeps
 	for _, at := range []time.Time{c.renewAt, c.notAfter} {
 		if !at.IsZero() {
 			d = min(d, at.Sub(now))
