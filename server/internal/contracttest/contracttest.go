@@ -59,13 +59,18 @@ func (m *message) of(version protoreflect.FileDescriptor, name protoreflect.Name
 	return m.m
 }
 
-// The messages of both versions. The zero value of each is empty and ready.
-type (
-	RequestV1  struct{ message }
-	ResponseV1 struct{ message }
-	RequestV2  struct{ message }
-	ResponseV2 struct{ message }
-)
+// RequestV1 is the request of version 1. The zero value of this and of the other messages
+// is empty and ready.
+type RequestV1 struct{ message }
+
+// ResponseV1 is the answer of version 1.
+type ResponseV1 struct{ message }
+
+// RequestV2 is the request of version 2.
+type RequestV2 struct{ message }
+
+// ResponseV2 is the answer of version 2.
+type ResponseV2 struct{ message }
 
 // ProtoReflect implements proto.Message.
 func (m *RequestV1) ProtoReflect() protoreflect.Message { return m.of(v1, "ChargeRequest") }
