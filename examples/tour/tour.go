@@ -120,6 +120,27 @@ func Policy(svc *telford.Service, log *slog.Logger) error {
 	return err
 }
 
+// Limits says how much of a method may run.
+func Limits(svc *telford.Service, charge func(context.Context, *Charge) (*Receipt, error)) error {
+	return telford.Handle(svc, "charge", charge,
+		telford.Concurrency(20), telford.Queue(100), // at once, and in line behind them
+		// A second one: 50/s for each caller.
+		telford.Limit(telford.Rate(50, 10), telford.LimitBy(telford.ByCaller())),
+		telford.Timeout(5*time.Second), // of one run, whatever the caller would wait
+	)
+}
+
+// Configured says it of the methods of a generated service.
+func Configured(svc *telford.Service, impl shopv1.InventoryServer) error {
+	shopv1.RegisterInventoryServer(svc, impl)
+	return svc.Configure("shop.v1.Inventory/Reserve",
+		telford.Concurrency(8), telford.LimitBy(telford.ByFunc(func(_ context.Context, in *shopv1.ReserveRequest) string {
+			return in.GetSku()
+		})),
+		telford.Retryable(false),
+	)
+}
+
 // Once makes a call that may be repeated, by this process or by the one after it.
 func Once(ctx context.Context, svc *telford.Service, in *Charge) (*Receipt, error) {
 	return telford.Call[Receipt](ctx, svc, "payments", "charge", in,

@@ -57,7 +57,7 @@ func (r *Refusal) Err(what string) *errs.Error {
 	}
 	e.NotStarted, e.RetryAfter = true, r.After
 	e.Meta = map[string]string{
-		"reason": "limit", "limit": name,
+		errs.MetaReason: errs.ReasonLimit, "limit": name,
 		"running": strconv.Itoa(r.Running), "queued": strconv.Itoa(r.Queued),
 	}
 	if r.Place > 0 {

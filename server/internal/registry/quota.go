@@ -41,7 +41,7 @@ func (r *Registry) join(rec *record) error {
 		return errs.New(errs.ResourceExhausted,
 			"quota of namespace %s: %d instances are registered or about to be, and %d may; stop some, or raise it: telford limits set --instances N --namespace %s",
 			rec.namespace, n, ns.quota, rec.namespace).Unstarted().After(quotaRetry).
-			With("reason", "limit").With("limit", "quota of namespace "+rec.namespace+", instances").
+			With(errs.MetaReason, errs.ReasonLimit).With("limit", "quota of namespace "+rec.namespace+", instances").
 			With("running", strconv.Itoa(n)).With("queued", "0").With("namespace", rec.namespace)
 	}
 	ns.joining++
