@@ -391,7 +391,9 @@ func (s *Session) serve(p *port) error {
 			}
 			timer = s.opt.Clock.NewTimer(s.nextBeat(beat, p))
 		case <-renew.c():
-			renew.stop()
+			if !renew.due() {
+				break
+			}
 			renew = renewal{}
 			turning = s.rotate(p)
 		case next := <-turning.handed():

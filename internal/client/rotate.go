@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 )
 
@@ -98,12 +99,29 @@ func (s *Session) retire(p *port) {
 	})
 }
 
+// lookAgain is how late a machine that was asleep, or whose clock was set, finds out
+// that a renewal is due: timers do not count such time.
+const lookAgain = time.Minute
+
 // renewal is the timer of the next renewal; the zero value never fires.
 type renewal struct {
-	timer interface {
-		C() <-chan time.Time
-		Stop() bool
+	clock clock.Clock
+	at    time.Time
+	timer clock.Timer
+}
+
+// arm sets the timer, to look again at the latest.
+func (r *renewal) arm() {
+	r.timer = r.clock.NewTimer(min(max(r.at.Sub(r.clock.Now()), time.Millisecond), lookAgain))
+}
+
+// due reports, when the timer has fired, whether it is time; else it sets it again.
+func (r *renewal) due() bool {
+	if r.clock.Now().Before(r.at) {
+		r.arm()
+		return false
 	}
+	return true
 }
 
 func (r renewal) c() <-chan time.Time {
@@ -137,5 +155,7 @@ func (s *Session) renewTimer(p *port, failed bool) renewal {
 	if failed {
 		d = min(max(left/10, 500*time.Millisecond), 30*time.Second)
 	}
-	return renewal{clk.NewTimer(max(d, 10*time.Millisecond))}
+	r := renewal{clock: clk, at: now.Add(max(d, 10*time.Millisecond))}
+	r.arm()
+	return r
 }
