@@ -12,6 +12,9 @@ import (
 type Policy interface {
 	// MayCall returns permission_denied, naming the rule, or nil.
 	MayCall(namespace string, caller *message.Caller, service string, m *catalog.Method) *errs.Error
+	// Handles reports whether a service may be asked to run methods. While it may not, it
+	// has none that can be seen.
+	Handles(namespace, service string) bool
 }
 
 // Keys runs calls that carry an idempotency key, so that each key is answered once.
@@ -35,12 +38,26 @@ func (p *picking) permit(v *view) *errs.Error {
 	if r.policy == nil || v == nil {
 		return nil
 	}
-	rt, _ := v.route(p.req.Call.Method)
+	rt, several := v.route(p.req.Call.Method)
 	if rt == nil {
-		return nil
+		if several != nil || r.policy.Handles(p.key.namespace, p.key.name) {
+			return nil
+		}
+		return p.hidden()
 	}
 	if err := r.policy.MayCall(p.key.namespace, &p.req.Caller, p.key.name, rt.meant(p.req.Call.Target.Contract)); err != nil {
 		return err.In("router", operation(p.key.name, rt.name)).Unstarted()
 	}
 	return nil
+}
+
+// hidden is the answer about a method of a service that may not handle calls.
+func (p *picking) hidden() *errs.Error {
+	service, method := p.key.name, p.req.Call.Method
+	if err := p.router.policy.MayCall(p.key.namespace, &p.req.Caller, service, &catalog.Method{Name: method}); err != nil {
+		return err.In("router", operation(service, method)).Unstarted()
+	}
+	return fail(errs.MethodNotFound, service, method,
+		"the capability rpc.handle of service %q is off, so that none of its methods is on the map; to switch it on: telford policy capability %s rpc.handle on",
+		service, service)
 }

@@ -135,6 +135,8 @@ func (denyAll) MayCall(string, *message.Caller, string, *catalog.Method) *errs.E
 	return errs.New(errs.PermissionDenied, "no")
 }
 
+func (denyAll) Handles(string, string) bool { return true }
+
 func TestKeysThatAreRefused(t *testing.T) {
 	t.Parallel()
 	x := new(fakeIndex)

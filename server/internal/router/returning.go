@@ -35,6 +35,10 @@ func (p *picking) pickOrWait(ctx context.Context) (*entry, *errs.Error) {
 		s, v := r.current(p.key)
 		e, err := p.pick(s, v)
 		if err == nil {
+			// What was asked before may have been about other instances, or by other rules.
+			if err := p.permit(v); err != nil {
+				return nil, err
+			}
 			return e, nil
 		}
 		left := r.returnBy.Sub(r.clock.Now())

@@ -175,7 +175,7 @@ func TestWarningsAndCapabilities(t *testing.T) {
 	if n := methods(); n != 0 {
 		t.Errorf("%d methods are on the map", n)
 	}
-	if _, err := r.charge(t.Context(), `{}`); errs.CodeOf(err) != errs.MethodNotFound && errs.CodeOf(err) != errs.PermissionDenied {
+	if _, err := r.charge(t.Context(), `{}`); errs.CodeOf(err) != errs.PermissionDenied || errs.From(err).Meta["side"] != policy.SideCapability {
 		t.Errorf("a call: %v", err)
 	}
 
