@@ -75,10 +75,10 @@ func (c *checker) problem(format string, args ...any) {
 	}
 }
 
-func (c *checker) warn(field, value, side, format string, args ...any) {
+func (c *checker) warn(field, value, format string, args ...any) {
 	if len(c.warnings) < maxListed {
 		c.warnings = append(c.warnings, DeclarationWarning{
-			Declaration: field, Value: clip(value), Side: side, Reason: fmt.Sprintf(format, args...),
+			Declaration: field, Value: clip(value), Side: declaration, Reason: fmt.Sprintf(format, args...),
 		})
 	}
 }
@@ -188,7 +188,7 @@ func (c *checker) unique(field string, list []string, check func(string)) []stri
 	seen := make(map[string]bool, len(list))
 	return slices.DeleteFunc(list, func(s string) bool {
 		if seen[s] {
-			c.warn(field, s, declaration, "given twice; counts once")
+			c.warn(field, s, "given twice; counts once")
 			return true
 		}
 		seen[s] = true

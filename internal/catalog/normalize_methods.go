@@ -51,7 +51,7 @@ func (c *checker) methods() {
 		c.problem("schemas of %d bytes in all are over the limit of %d", schemas, MaxSchemas)
 	}
 	if needs != "" && len(d.Descriptors) == 0 {
-		c.warn("descriptors", needs, declaration,
+		c.warn("descriptors", needs,
 			"no descriptors were given: callers of protobuf methods that speak JSON are refused")
 	}
 }
@@ -91,7 +91,7 @@ func (c *checker) contentTypes(m *Method) []string {
 		if s == "proto" || s == "json" || s == "msgpack" {
 			return false
 		}
-		c.warn("methods", m.Name, declaration, "content type %s is not known here (proto, json, msgpack are) and is ignored", quote(s))
+		c.warn("methods", m.Name, "content type %s is not known here (proto, json, msgpack are) and is ignored", quote(s))
 		return true
 	})
 }

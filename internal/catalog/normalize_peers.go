@@ -11,7 +11,7 @@ func (c *checker) endpoints() {
 	seen := make(map[Endpoint]bool, len(d.Endpoints))
 	d.Endpoints = slices.DeleteFunc(d.Endpoints, func(e Endpoint) bool {
 		if seen[e] {
-			c.warn("endpoints", e.Host, declaration, "given twice; counts once")
+			c.warn("endpoints", e.Host, "given twice; counts once")
 			return true
 		}
 		seen[e] = true
@@ -25,7 +25,7 @@ func (c *checker) endpoints() {
 		case wildcardHost:
 			c.problem("endpoint %s is a wildcard address, which nobody can dial; advertise the address that callers reach", quote(e.Host))
 		case loopbackHost:
-			c.warn("endpoints", e.Host, declaration, "a loopback address: only callers on the same host can dial it; advertise another for the rest")
+			c.warn("endpoints", e.Host, "a loopback address: only callers on the same host can dial it; advertise another for the rest")
 		case badHost:
 			c.problem("endpoint %s is not an address or a host name", quote(e.Host))
 		}

@@ -310,7 +310,7 @@ func (p *picking) serve(ctx context.Context, deadline time.Time, e *entry, m *me
 	defer held.Leave()
 	t := e.term(ctx, p.router.clock.Now(), deadline)
 	defer t.stop()
-	reply, err := p.claimed(t.ctx, t.end, e, m)
+	reply, err := p.claimed(t.ctx, t.end, e, m) //nolint:contextcheck // it derives from ctx
 	now := p.router.clock.Now()
 	if err != nil {
 		return nil, t.overtime(e, now, err)

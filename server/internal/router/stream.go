@@ -123,7 +123,7 @@ func (s *stream) openOn(ctx context.Context, e *entry) *errs.Error {
 		}
 	}
 	s.term = e.term(ctx, s.router.clock.Now(), s.deadline)
-	err := s.openOver(s.term.ctx, s.term.end, e, link)
+	err := s.openOver(s.term.ctx, s.term.end, e, link) //nolint:contextcheck // it derives from ctx
 	if err != nil {
 		s.free()
 		err = s.term.overtime(e, s.router.clock.Now(), err)
