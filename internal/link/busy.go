@@ -16,7 +16,7 @@ import (
 const (
 	busyAlert   = 224
 	maxBusy     = 255 - busyAlert // seconds
-	busyTime    = 2 * time.Second
+	busyTime    = 5 * time.Second
 	recordAlert = 21
 	recordHello = 22
 	fatal       = 2
@@ -24,7 +24,7 @@ const (
 )
 
 // Busy says, in place of a TLS handshake, when to come back: in whole seconds, 31 at
-// most. It waits up to 2 s for the other end to have said ClientHello, and closes the
+// most. It waits up to 5 s for the other end to have said ClientHello, and closes the
 // connection.
 func Busy(nc net.Conn, after time.Duration) error {
 	defer nc.Close()

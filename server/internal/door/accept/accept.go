@@ -79,15 +79,14 @@ type Server struct {
 	slots chan struct{}
 	grpc  *handover
 
-	mu       sync.Mutex
-	ramp     ramp
-	waiting  int    // for a handshake
-	refusing int    // being told to come back
-	refused  uint64 // before the handshake
-	lis      net.Listener
-	stopped  bool
-	conns    map[*conn]struct{}
-	cancel   func()
+	mu      sync.Mutex
+	ramp    ramp
+	waiting int    // for a handshake
+	refused uint64 // before the handshake
+	lis     net.Listener
+	stopped bool
+	conns   map[*conn]struct{}
+	cancel  func()
 
 	stopping chan struct{}
 	wg       sync.WaitGroup
@@ -278,10 +277,6 @@ func (s *Server) serve(c *conn) {
 	}
 }
 
-// maxRefusing bounds the connections that are being told to come back. Those beyond are
-// closed without a word.
-const maxRefusing = 1024
-
 // admitted waits for the turn of a connection and takes a slot for its handshake; false
 // when the connection was refused or the Server stops.
 func (s *Server) admitted(c *conn) bool {
@@ -290,10 +285,6 @@ func (s *Server) admitted(c *conn) bool {
 	park, away := s.ramp.admit(s.cfg.Clock.Now(), behind)
 	if away > 0 {
 		s.refused++
-		c.refusing = s.refusing < maxRefusing
-		if c.refusing {
-			s.refusing++
-		}
 		s.mu.Unlock()
 		s.refuse(c, away)
 		return false
@@ -325,15 +316,12 @@ func (s *Server) admitted(c *conn) bool {
 // refuse tells a connection when to come back.
 func (s *Server) refuse(c *conn, away time.Duration) {
 	s.cfg.Log.Debug("many connect at once; told to come back", "peer", c.raw.RemoteAddr(), "after", away)
-	if !c.refusing {
-		return
+	if c.overload {
+		return // there are so many that they are closed without a word
 	}
 	if err := link.Busy(c.raw, away); err != nil {
 		s.cfg.Log.Debug("the refusal was not heard", "peer", c.raw.RemoteAddr(), "error", err)
 	}
-	s.mu.Lock()
-	s.refusing--
-	s.mu.Unlock()
 }
 
 func (s *Server) closeRevoked() {

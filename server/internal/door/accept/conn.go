@@ -35,7 +35,6 @@ type conn struct {
 	state    tls.ConnectionState
 
 	handshaking bool // not yet past its handshake; guarded by Server.mu
-	refusing    bool // of the goroutine that serves it
 
 	closing sync.Once
 	timerMu sync.Mutex

@@ -72,7 +72,8 @@ func (s *Server) Stop(ctx context.Context) {
 	if first {
 		over := min(time.Duration(len(ports))*perSession+retryStopping, maxSpread)
 		for _, p := range ports {
-			s.goRun(func() { p.drain(ctx, spread(over)) })
+			comeBack := retryStopping + rand.N(over) //nolint:gosec // no secret
+			s.goRun(func() { p.drain(ctx, comeBack) })
 		}
 	}
 	s.wg.Wait()
