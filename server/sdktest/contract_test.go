@@ -3,12 +3,12 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"telford.dev/telford"
 	"telford.dev/telford/server/internal/contracttest"
@@ -62,15 +62,7 @@ func callV2(ctx context.Context, s *telford.Service, opts ...telford.CallOption)
 // sides waits until the caller sees n instances of payments.
 func sides(t *testing.T, caller *telford.Service, n int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for len(caller.ServiceMap()["payments"].Instances) != n {
-		if time.Now().After(deadline) {
-			t.Fatalf("the caller sees %d instances, want %d", len(caller.ServiceMap()["payments"].Instances), n)
-		}
-		<-tick.C
-	}
+	eventually(t, fmt.Sprintf("the caller sees %d instances", n), func() bool { return len(caller.ServiceMap()["payments"].Instances) == n })
 }
 
 // post calls through the HTTP door and returns status and body.
