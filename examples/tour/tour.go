@@ -110,6 +110,16 @@ func Options(ctx context.Context, svc *telford.Service, in *Charge) (*Receipt, e
 	)
 }
 
+// Careful makes a service that tries less often again than others, and gives up on an
+// instance later.
+func Careful() (*telford.Service, error) {
+	svc, err := telford.New("orders", telford.FromEnv(),
+		telford.RetryBudget(0.05),                       // a twentieth
+		telford.CircuitBreaker(20, 0.6, 15*time.Second), // or NoCircuitBreaker()
+	)
+	return svc, err
+}
+
 // Policy is what a service has to say about who calls it, and hears about whom it calls.
 func Policy(svc *telford.Service, log *slog.Logger) error {
 	refund := func(context.Context, *Charge) (*Receipt, error) { return &Receipt{}, nil }
