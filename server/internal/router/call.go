@@ -12,7 +12,6 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/chain"
 	"telford.dev/telford/internal/errs"
-	"telford.dev/telford/internal/limit"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
@@ -45,12 +44,14 @@ func (r *Router) Call(ctx context.Context, req *Request) (*message.Reply, error)
 		m.ended.count(err)
 		return nil, err
 	}
-	var quota limit.Held
-	if err := r.enterNamespace(ctx, key.namespace, req, &quota); err != nil {
+	quota, err := r.enterNamespace(ctx, key.namespace, req)
+	if err != nil {
 		m.ended.count(err)
 		return nil, err
 	}
-	defer quota.Leave()
+	if quota != nil {
+		defer quota.Leave()
+	}
 	if r.keys != nil && req.Call.IdempotencyKey != "" {
 		reply, err := r.keyed(ctx, deadline, req, key, v)
 		if err != nil {

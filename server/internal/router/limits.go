@@ -64,21 +64,22 @@ func (r *Router) SetLimits(namespace string, rules []limit.Rule) {
 
 func (r *Router) newSet() *limit.Set { return limit.NewSet(limit.Options{Clock: r.clock}) }
 
-// enterNamespace lets a call into its namespace, if its quotas do. The operator passes.
-func (r *Router) enterNamespace(ctx context.Context, namespace string, req *Request, held *limit.Held) *errs.Error {
+// enterNamespace lets a call into its namespace, if its quotas do, and returns what it
+// holds of them, nil where none binds. The operator passes.
+func (r *Router) enterNamespace(ctx context.Context, namespace string, req *Request) (*limit.Held, *errs.Error) {
 	all := *r.limits.Load()
 	if len(all) == 0 {
-		return nil
+		return nil, nil
 	}
 	l := all[namespace]
 	if l == nil || !l.quota.Binds() || req.Caller.Service == policy.Operator || req.Caller.Namespace == runtimeNamespace {
-		return nil
+		return nil, nil
 	}
-	f := limit.Facts{Caller: req.Caller.Service, Headers: req.Call.Headers}
+	f, held := limit.Facts{Caller: req.Caller.Service, Headers: req.Call.Headers}, new(limit.Held)
 	if refused := l.quota.Enter(ctx, &f, held); refused != nil {
-		return refused.Err("quota of namespace "+namespace).In("router", operation(req.Call.Service, req.Call.Method)).With("namespace", namespace)
+		return nil, refused.Err("quota of namespace "+namespace).In("router", operation(req.Call.Service, req.Call.Method)).With("namespace", namespace)
 	}
-	return nil
+	return held, nil
 }
 
 // runtimeNamespace is that of the runtime's own identity.

@@ -47,7 +47,7 @@ func (r *Router) Stream(ctx context.Context, req *Request) (message.Stream, erro
 		st.finish(err)
 		return nil, err
 	}
-	if err := r.enterNamespace(ctx, key.namespace, req, &st.quota); err != nil {
+	if st.quota, err = r.enterNamespace(ctx, key.namespace, req); err != nil {
 		st.finish(err)
 		return nil, err
 	}
@@ -76,7 +76,7 @@ type stream struct {
 	sent    message.ContentType // what the request was turned into
 	began   bool                // the handler has shown a sign of life
 	judged  bool                // it is known how the instance does
-	quota   limit.Held          // of the namespace
+	quota   *limit.Held         // of the namespace, nil where none binds
 	held    limit.Held          // of the instance
 	term    term                // of the call on the instance
 
@@ -213,7 +213,9 @@ func (s *stream) finish(err error) {
 	}
 	s.end = err
 	s.leave()
-	s.quota.Leave()
+	if s.quota != nil {
+		s.quota.Leave()
+	}
 	s.meter.streams.Add(-1)
 	if orderly(err) {
 		s.meter.streamsEnded.count(nil)
