@@ -1,6 +1,7 @@
 package client
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -247,7 +248,7 @@ func (s *Session) serve(p *port) error {
 	default:
 	}
 
-	beat := session.NewHeartbeat(micros(p.ack.GetHeartbeatIntervalUs()), 0)
+	beat := session.NewHeartbeat(micros(p.ack.GetHeartbeatIntervalUs()), 0).Spread(rand.Float64)
 	timer := s.opt.Clock.NewTimer(beat.Next())
 	defer func() { timer.Stop() }()
 	report := s.opt.Clock.NewTimer(reportIn())

@@ -2,6 +2,7 @@ package direct
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"telford.dev/telford/internal/errs"
@@ -13,7 +14,7 @@ import (
 // when nobody has used it for long.
 func (p *Peer) keep(c *Conn) {
 	clk, calendar := p.pool.opt.Clock, p.pool.opt.Trust.Clock()
-	beat := session.NewHeartbeat(p.pool.opt.Interval, 0)
+	beat := session.NewHeartbeat(p.pool.opt.Interval, 0).Spread(rand.Float64)
 	timer := clk.NewTimer(p.next(beat, c))
 	defer timer.Stop()
 	certificate := calendar.NewTimer(nextOfCertificate(c, calendar.Now()))

@@ -182,8 +182,8 @@ func (p *Peer) failed(err error) {
 	p.lastErr = err
 	wait := min(minBackoff<<min(p.failures-1, 10), maxBackoff)
 	wait = wait/2 + rand.N(wait/2+1) //nolint:gosec // spreads load, guards nothing
-	if after := errs.From(err).RetryAfter; after > wait {
-		wait = after
+	if after := errs.From(err).RetryAfter; after > 0 {
+		wait += after // who were told the same do not come together
 	}
 	p.retryAt = p.pool.Now() + wait
 	p.probeAt.Store(int64(p.retryAt))

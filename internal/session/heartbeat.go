@@ -12,6 +12,9 @@ type Heartbeat struct {
 	cur           time.Duration
 	ewma          time.Duration
 	misses        int
+	// cut is what the jitter takes off cur; rand is nil where there is none.
+	cut  time.Duration
+	rand func() float64
 }
 
 // Bounds of the heartbeat.
@@ -32,8 +35,24 @@ func NewHeartbeat(interval, ttl time.Duration) *Heartbeat {
 	return &Heartbeat{interval: interval, ttl: ttl, cur: interval / 3}
 }
 
-// Next is how long to wait, after the last sign of life, before the next ping.
-func (h *Heartbeat) Next() time.Duration { return h.cur }
+// Spread has every wait shortened by up to a tenth, so that sessions which began together
+// do not ping together. random returns numbers in [0, 1). It returns h.
+func (h *Heartbeat) Spread(random func() float64) *Heartbeat {
+	h.rand = random
+	h.draw()
+	return h
+}
+
+// draw draws the jitter of the wait in force.
+func (h *Heartbeat) draw() {
+	if h.rand != nil {
+		h.cut = time.Duration(h.rand() * float64(h.cur) / 10)
+	}
+}
+
+// Next is how long to wait, after the last sign of life, before the next ping. It stays
+// the same until OnPong or OnMiss.
+func (h *Heartbeat) Next() time.Duration { return h.cur - h.cut }
 
 // PongTimeout is how long to wait for the answer to a ping before it counts as missed.
 func (h *Heartbeat) PongTimeout() time.Duration {
@@ -59,6 +78,7 @@ func (h *Heartbeat) OnPong(rtt time.Duration) {
 	default:
 		h.cur = min(2*h.cur, h.ttl/6)
 	}
+	h.draw()
 }
 
 // OnReceived takes in another sign of life.
@@ -70,6 +90,7 @@ func (h *Heartbeat) OnMiss() (suspended bool) {
 	h.misses++
 	base := h.interval / 3
 	h.cur = max(base>>min(h.misses, 16), min(minBeat, base))
+	h.draw()
 	return h.misses >= 2
 }
 

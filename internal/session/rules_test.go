@@ -87,6 +87,26 @@ func TestHeartbeatAdapts(t *testing.T) {
 	}
 }
 
+func TestHeartbeatsOfManyDrawApart(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		plain := NewHeartbeat(0, 0)
+		h := NewHeartbeat(0, 0).Spread(func() float64 { return rapid.Float64Range(0, 0.999).Draw(t, "random") })
+		for range 20 {
+			if d := h.Next(); d > plain.Next() || d < plain.Next()*9/10 || d != h.Next() {
+				t.Fatalf("waits %s, and %s without jitter", d, plain.Next())
+			}
+			if rapid.Bool().Draw(t, "missed") {
+				plain.OnMiss()
+				h.OnMiss()
+			} else {
+				plain.OnPong(time.Millisecond)
+				h.OnPong(time.Millisecond)
+			}
+		}
+	})
+}
+
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	full := func(n int64) int64 { return n - 1 }

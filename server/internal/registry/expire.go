@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"telford.dev/telford/internal/catalog"
@@ -32,7 +33,7 @@ func (r *Registry) run(ctx context.Context) {
 		now := r.clock.Now()
 		r.expire(ctx, now)
 		if !now.Before(purge) {
-			purge = now.Add(purgeEvery)
+			purge = now.Add(purgeEvery - rand.N(purgeEvery/10)) //nolint:gosec // nodes that share a store take turns
 			r.purge(ctx, now)
 		}
 		timer.Reset(r.cfg.Tick)

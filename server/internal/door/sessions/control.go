@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	mrand "math/rand/v2"
 
 	telfordv1 "telford.dev/telford/api/telford/v1"
 	"telford.dev/telford/internal/catalog"
@@ -218,7 +219,7 @@ func (p *Port) welcome(h *held, v verdict, m *telfordv1.Hello, token string) *er
 	if err := p.release(); err != nil {
 		return errs.From(err)
 	}
-	p.beat = session.NewHeartbeat(s.cfg.Interval, 0)
+	p.beat = session.NewHeartbeat(s.cfg.Interval, 0).Spread(mrand.Float64)
 	p.heard = s.cfg.Clock.Now()
 	if resumed {
 		h.reachable()
