@@ -220,19 +220,34 @@ func TestMassExpiryGoesOnSlowlyInTheEnd(t *testing.T) {
 // TestRestartWithManyInstances: a runtime that was away takes nobody for gone.
 func TestRestartWithManyInstances(t *testing.T) {
 	t.Parallel()
+	const all = 2000
 	b, board := newGuarded(t)
-	b.fleet("default", "w", 200)
-	b.sessions("default", "w", 0, 200, true)
+	b.store.flat = true
+	b.fleet("default", "w", all)
+	b.sessions("default", "w", 0, all, true)
 	b.clock.Advance(3 * time.Hour)
 	b.open()
+	w := b.Watch("default", nil, catalog.Revision{})
+	defer w.Close()
+	next(t, w)
 	b.seconds(300)
-	if n := b.listed("default"); n != 200 || len(board.List()) != 1 {
-		t.Fatalf("%d of 200 are listed, alarms %v", n, board.List())
+	if n := b.listed("default"); n != all || len(board.List()) != 1 {
+		t.Fatalf("%d of %d are listed, alarms %v", n, all, board.List())
 	}
-	b.sessions("default", "w", 0, 198, true)
+	silent(t, w)
+	b.sessions("default", "w", 0, all-2, true)
 	b.seconds(10)
-	if n := b.listed("default"); n != 198 || len(board.List()) != 0 {
+	if n := b.listed("default"); n != all-2 || len(board.List()) != 0 {
 		t.Fatalf("%d are listed, alarms %v", n, board.List())
+	}
+	gone := 0
+	for range 10 {
+		if u := w.collect(); u != nil {
+			gone += len(u.Removals)
+		}
+	}
+	if gone != 2 {
+		t.Fatalf("%d were reported gone, want the two that are", gone)
 	}
 }
 
