@@ -20,6 +20,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
 	httpdoor "telford.dev/telford/server/internal/door/http"
+	"telford.dev/telford/server/internal/alarm"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/runtime"
 	"telford.dev/telford/server/telfordtest"
@@ -119,6 +120,7 @@ func TestReferenceMetrics(t *testing.T) {
 	if _, _, err := srv.Runtime().Registry().Register(t.Context(), owner, &catalog.Declaration{Service: "docs", Realm: "global", Status: catalog.OK}); err != nil {
 		t.Fatal(err)
 	}
+	srv.Runtime().Alarms().Raise("docs", alarm.Warning, "an example")
 	for _, verb := range []string{"call", "stream"} {
 		_ = get(t, srv, http.MethodPost, "/"+verb+"/docs/nothing")
 	}

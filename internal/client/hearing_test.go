@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -51,7 +52,7 @@ func TestHearing(t *testing.T) {
 	}
 	l.Advance(time.Second)
 	l.Advance(time.Hour)
-	if deaf, since, cause := l.state(); !deaf || !since.Equal(noon.Add(44*time.Minute)) || cause != error(away) {
+	if deaf, since, cause := l.state(); !deaf || !since.Equal(noon.Add(44*time.Minute)) || !errors.Is(cause, away) {
 		t.Fatalf("%v %v %v", deaf, since, cause)
 	}
 	l.connected() // alone is nothing

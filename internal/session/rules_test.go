@@ -127,8 +127,8 @@ func TestBackoff(t *testing.T) {
 	}
 	// Who is asked to come back waits for that and for the jitter, and has not failed.
 	asked := Backoff{Attempts: 1, Rand: full}
-	for i, want := range []time.Duration{5100, 5200, 5400, 5800} {
-		if d, attempt := asked.Asked(5 * time.Second); d != want*time.Millisecond || attempt != 1 {
+	for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond} {
+		if d, attempt := asked.Asked(5 * time.Second); d != 5*time.Second+want || attempt != 1 {
 			t.Errorf("asked %d times: attempt %d after %s", i+1, attempt, d)
 		}
 	}

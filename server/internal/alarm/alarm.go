@@ -93,7 +93,7 @@ func (b *Board) Raise(code string, severity Severity, message string) {
 	if severity == Warning {
 		level = slog.LevelWarn
 	}
-	b.log.Log(context.Background(), level, message, "alarm", code)
+	b.log.Log(context.Background(), level, "alarm", "alarm", code, "message", message)
 }
 
 // Clear takes the alarm of a code down. It is logged as a warning, like all that says
@@ -109,7 +109,7 @@ func (b *Board) Clear(code string) {
 	delete(b.alarms, code)
 	b.mu.Unlock()
 	if there {
-		b.log.Warn("an alarm is over", "alarm", code, "lasted", b.clock.Now().Sub(a.Since).Round(time.Second))
+		b.log.Warn("the alarm is over", "alarm", code, "lasted", b.clock.Now().Sub(a.Since).Round(time.Second))
 	}
 }
 

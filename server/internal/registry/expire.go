@@ -44,7 +44,7 @@ func (r *Registry) run(ctx context.Context) {
 func (r *Registry) expire(ctx context.Context, now time.Time) {
 	at := r.time.turn(now)
 	r.unhint(now, at)
-	list := r.guarded(r.lapsed(at), at)
+	list := r.guarded(r.lapsed(at), at) //nolint:contextcheck // an alarm is the board's, not the caller's
 	for len(list) > 0 && ctx.Err() == nil {
 		n := min(len(list), expiryBatch)
 		r.expireBatch(ctx, list[:n], now, at)

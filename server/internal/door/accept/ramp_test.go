@@ -100,10 +100,10 @@ func TestRampGrowsOnlyWhileThereIsAQueueThatMoves(t *testing.T) {
 // arrivals is a queue of clients by when they come.
 type arrivals []time.Duration
 
-func (a arrivals) Len() int           { return len(a) }
-func (a arrivals) Less(i, j int) bool { return a[i] < a[j] }
-func (a arrivals) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *arrivals) Push(x any)        { *a = append(*a, x.(time.Duration)) }
+func (a *arrivals) Len() int           { return len(*a) }
+func (a *arrivals) Less(i, j int) bool { return (*a)[i] < (*a)[j] }
+func (a *arrivals) Swap(i, j int)      { (*a)[i], (*a)[j] = (*a)[j], (*a)[i] }
+func (a *arrivals) Push(x any)         { *a = append(*a, x.(time.Duration)) }
 func (a *arrivals) Pop() any {
 	last := (*a)[len(*a)-1]
 	*a = (*a)[:len(*a)-1]
