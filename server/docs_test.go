@@ -19,8 +19,8 @@ import (
 
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
-	httpdoor "telford.dev/telford/server/internal/door/http"
 	"telford.dev/telford/server/internal/alarm"
+	httpdoor "telford.dev/telford/server/internal/door/http"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/runtime"
 	"telford.dev/telford/server/telfordtest"
