@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -214,6 +216,16 @@ func ExampleService_WaitReady() {
 	if err := svc.WaitReady(ctx, "payments", "inventory"); err != nil {
 		fmt.Println(err)
 	}
+}
+
+func ExampleService_HealthHandler() {
+	svc, err := telford.New("payments", telford.FromEnv(), telford.DeafAfter(2*time.Minute), telford.ExitWhenDeaf(os.Exit))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	svc.OnDeaf(func(d telford.Deaf) { fmt.Printf("deaf since %s: %v, over: %v\n", d.Since, d.Cause, d.Over) })
+	http.Handle("/readyz", svc.HealthHandler())
 }
 
 func ExampleService_SetStatus() {

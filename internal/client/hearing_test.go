@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	telfordv1 "telford.dev/telford/api/telford/v1"
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/link"
@@ -244,4 +245,35 @@ func TestAskedToComeBack(t *testing.T) {
 	}
 	expect(t, events, "reconnecting")
 	expect(t, events, "connected")
+}
+
+// TestConnectionThatEndsAtOnceIsNoSuccess: the pauses go on growing.
+func TestConnectionThatEndsAtOnceIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	var last atomic.Int64 // attempt
+	f.answer = func(c *fakeConn, m *telfordv1.ClientMessage) {
+		if last.Load() < 4 && m.GetRegister() != nil {
+			c.link.Close(errs.New(errs.Unavailable, "full after all"))
+			return
+		}
+		f.agree(c, m)
+	}
+	s, events := f.open(func(o *Options) {
+		tell := o.Events.Reconnecting
+		o.Events.Reconnecting = func(attempt int, cause error, delay time.Duration) {
+			last.Store(int64(attempt))
+			tell(attempt, cause, delay)
+		}
+	})
+	started(t, s) // it would not, if each connection began anew to count
+	f.last().link.NetConn().Close()
+	for range 4 {
+		expect(t, events, "reconnecting")
+	}
+	expect(t, events, "reconnecting")
+	expect(t, events, "connected")
+	if n := last.Load(); n != 1 {
+		t.Fatalf("after a success it is attempt %d", n)
+	}
 }
