@@ -108,7 +108,7 @@ func (g *generated) UnaryCall(ctx context.Context, in *grpc_testing.SimpleReques
 	_ = grpc.SetHeader(ctx, metadata.Pairs("head", "h", "head-bin", "\x00\xff"))
 	_ = grpc.SetTrailer(ctx, metadata.Pairs("tail", "t"))
 	if s := in.GetResponseStatus(); s != nil {
-		failure, err := status.New(codes.Code(s.GetCode()), s.GetMessage()).WithDetails(&grpc_testing.Payload{Body: []byte("why")}) //nolint:gosec // small
+		failure, err := status.New(codes.Code(s.GetCode()), s.GetMessage()).WithDetails(&grpc_testing.Payload{Body: []byte("why")})
 		if err != nil {
 			return nil, err
 		}
