@@ -153,6 +153,8 @@ func (c *Conn) open(ctx context.Context, m *message.Call, left time.Duration) (p
 		switch {
 		case c.err != nil:
 			return nil, false, nil, ended(m, "the connection has ended: %v", c.err)
+		case c.drained:
+			return nil, false, nil, ended(m, "the connection was drained")
 		case c.peerGone:
 			return nil, false, nil, ended(m, "the other end takes no more calls on this connection")
 		case c.nextStream >= maxStream-1:

@@ -60,8 +60,10 @@ type Conn struct {
 	running int
 	waiting []*inbound
 	idle    []*worker
-	// quiet is closed when the connection is draining and nothing runs; see Drain.
-	quiet chan struct{}
+	// quiet is closed when the connection is draining and nothing runs; see Drain. From
+	// then on, drained, it takes no call from this end either.
+	quiet   chan struct{}
+	drained bool
 
 	// Of the reader alone.
 	peerNames   nameReader
@@ -352,7 +354,7 @@ func (c *Conn) Drain(ctx context.Context) error {
 }
 
 // Quiesce says GoAway and waits until every call in either direction has ended and its
-// answer is written; control messages still pass afterwards. It returns early, with the
+// answer is written; afterwards no call begins, but control messages still pass. It returns early, with the
 // error of ctx, when ctx ends, and without one when the connection does.
 func (c *Conn) Quiesce(ctx context.Context) error {
 	c.GoAway()
@@ -377,9 +379,8 @@ func (c *Conn) checkQuiet() {
 	if c.quiet == nil || !c.goAwayAck || len(c.calls) > 0 || len(c.inbound) > 0 || len(c.out) > 0 || c.writing {
 		return
 	}
-	select {
-	case <-c.quiet:
-	default:
+	if !c.drained {
+		c.drained = true
 		close(c.quiet)
 	}
 }

@@ -319,6 +319,27 @@ func TestGoAwayAndDrain(t *testing.T) {
 	<-d.Done()
 }
 
+// Who had chosen a connection before it was drained must not begin a call on it that
+// closing would cut off.
+func TestNothingBeginsBehindADrain(t *testing.T) {
+	t.Parallel()
+	ignore := func([]byte) {}
+	d, a := pair(t, link.Options{Handler: echo(), Control: ignore}, link.Options{Handler: echo(), Control: ignore})
+	for name, c := range map[string]*link.Conn{"the dialer": d, "the acceptor": a} {
+		if err := c.Quiesce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Call(t.Context(), &message.Call{Method: "late"})
+		var e *errs.Error
+		if !errors.Is(err, link.ErrEnded) || !errors.As(err, &e) || !e.NotStarted {
+			t.Errorf("%s: %v, want one that says that nothing began", name, err)
+		}
+		if err := c.Control([]byte("bye")); err != nil {
+			t.Errorf("%s: control messages: %v", name, err)
+		}
+	}
+}
+
 func TestLossAnswersEveryCall(t *testing.T) {
 	t.Parallel()
 	began := make(chan struct{})
