@@ -41,6 +41,7 @@ func TestValidate(t *testing.T) {
 		{"another database", runtime.Config{Database: "mysql://h/d"}, []string{"database"}, `"mysql"`},
 		{"names", runtime.Config{Zone: "Zürich", TrustDomain: "-", Advertise: "a b, https://x"}, []string{"zone", "trust-domain", "advertise", "advertise"}, "Zürich"},
 		{"spans", runtime.Config{LeafLife: time.Second, DrainTimeout: -1}, []string{"leaf-life", "drain-timeout"}, "1s"},
+		{"lives", runtime.Config{LeafLife: 48 * time.Hour, IssuerLife: 24 * time.Hour, RootLife: time.Hour}, []string{"issuer-life", "root-life"}, "24h0m0s is less than the 48h0m0s of leaf-life"},
 		{"logs", runtime.Config{LogLevel: "loud", LogFormat: "xml"}, []string{"log-level", "log-format"}, `"loud"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"telford.dev/telford/internal/catalog"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/alarm"
+	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/router"
 	"telford.dev/telford/server/internal/rules"
@@ -47,6 +48,13 @@ func TestFamilies(t *testing.T) {
 		metrics.Alarms(func() []alarm.Alarm {
 			return []alarm.Alarm{{Code: alarm.MassExpiry, Severity: alarm.Critical, Since: time.Unix(1e9, 0)}}
 		}),
+		metrics.Certificates(func() identity.PKIStatus {
+			return identity.PKIStatus{Phase: identity.Signing, RotateAt: time.Unix(2e9, 0), Certificates: []identity.Certificate{
+				{Role: identity.RoleRoot, State: "former"},
+				{Role: identity.RoleRoot, State: "active", NotAfter: time.Unix(1e9, 0).Add(36 * time.Hour)},
+				{Role: identity.RoleNode, State: "active", NotAfter: time.Unix(1e9, 0).Add(-12 * time.Hour)},
+			}}
+		}, func() time.Time { return time.Unix(1e9, 0) }),
 		metrics.Rules(func() []rules.Stats {
 			return []rules.Stats{{
 				Namespace: "default", Denied: map[string]uint64{"capability": 3, "self_egress": 0}, ShadowDenied: 4, Rules: map[string]int{"policy": 5},
@@ -83,6 +91,11 @@ func TestFamilies(t *testing.T) {
 		`telford_policy_denials_total{namespace="default",side="self_egress"} 0`,
 		`telford_policy_shadow_denials_total{namespace="default"} 4`,
 		`telford_rules{kind="policy",namespace="default"} 5`,
+		`telford_certificate_days_left{role="root",state="active"} 1.5`,
+		`telford_certificate_days_left{role="node",state="active"} -0.5`,
+		`telford_root_rotation_phase{phase="signing"} 1`,
+		`telford_root_rotation_phase{phase="steady"} 0`,
+		`telford_root_rotation_timestamp_seconds 2e+09`,
 		`telford_level 2`,
 		`telford_things_total 9`,
 	} {
