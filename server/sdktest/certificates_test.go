@@ -436,3 +436,35 @@ func TestRuntimeKilledDuringRotation(t *testing.T) {
 		})
 	}
 }
+
+// TestRenewedWhenTheNewRootSigns: instances do not wait for two thirds of their
+// certificates when another root signs; they spread over a quarter of a life.
+func TestRenewedWhenTheNewRootSigns(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	workers := []*telford.Service{c.worker(), c.worker(), c.worker()}
+	c.clk.Leap(time.Hour)
+	before := workers[0].Identity().NotAfter
+	if _, err := c.srv.Runtime().Authority().RotateRoot(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	renewed := func() (n int) {
+		for _, w := range workers {
+			if w.Identity().NotAfter.After(before) {
+				n++
+			}
+		}
+		return n
+	}
+	for began, end := c.clk.Now(), time.Now().Add(20*time.Second); renewed() < len(workers); {
+		if c.clk.Now().Sub(began) <= leaf/4 {
+			c.clk.Leap(time.Minute)
+		} else {
+			c.leap(20 * time.Millisecond) // what is under way may end
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d instances have renewed", renewed(), len(workers))
+		}
+	}
+	c.check()
+}
