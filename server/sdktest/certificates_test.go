@@ -86,7 +86,6 @@ type cluster struct {
 	log   *watchLog
 	srv   *telfordtest.Server
 	key   string // of service "work", printed at the very beginning
-	ids   atomic.Int64
 	alive []*telford.Service
 	loads []*steadyLoad
 

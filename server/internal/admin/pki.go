@@ -42,7 +42,7 @@ func pkiToProto(s identity.PKIStatus) *adminv1.PKIStatus {
 		c := &s.Certificates[i]
 		out.Certificates = append(out.Certificates, &adminv1.Certificate{
 			Role: c.Role, State: c.State, Subject: c.Subject, Serial: c.Serial, Spki: hex.EncodeToString(c.SPKI[:]),
-			NotBefore: timestamp(c.NotBefore), NotAfter: timestamp(c.NotAfter), DaysLeft: int32(c.DaysLeft), //nolint:gosec // X.509 ends in 9999
+			NotBefore: timestamp(c.NotBefore), NotAfter: timestamp(c.NotAfter), DaysLeft: int32(c.DaysLeft),
 		})
 	}
 	return out

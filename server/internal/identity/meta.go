@@ -98,7 +98,7 @@ func parseNumber(name string, value []byte) (int64, error) {
 	if len(value) != 8 {
 		return 0, errs.New(errs.Internal, "%s has %d bytes in the store, want 8", name, len(value))
 	}
-	return int64(binary.BigEndian.Uint64(value)), nil //nolint:gosec // largest has written it from one
+	return int64(binary.BigEndian.Uint64(value)), nil
 }
 
 // parseLife reads metaLeafLife.

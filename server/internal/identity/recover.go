@@ -107,9 +107,7 @@ func (r *rescue) did(format string, args ...any) {
 	r.out.Done = append(r.out.Done, fmt.Sprintf(format, args...))
 }
 
-func (r *rescue) todo(format string, args ...any) {
-	r.out.Next = append(r.out.Next, fmt.Sprintf(format, args...))
-}
+func (r *rescue) todo(sentence string) { r.out.Next = append(r.out.Next, sentence) }
 
 func (r *rescue) run(ctx context.Context) error {
 	c := r.ca
@@ -188,7 +186,7 @@ func (r *rescue) usable(ctx context.Context, of *root) (key *authority, why stri
 	key, err = parseAuthority(name, secret)
 	switch {
 	case err != nil:
-		return nil, "is damaged", nil
+		return nil, "is damaged", nil //nolint:nilerr // damage is what Recover is for
 	case !bytes.Equal(key.cert.Raw, of.Cert):
 		return nil, "is that of another cluster", nil
 	}
@@ -208,7 +206,7 @@ func (r *rescue) issuerSound(ctx context.Context) (bool, error) {
 	issuer, err := parseAuthority(vaultIssuer, secret)
 	if err != nil {
 		r.did("the issuer %s is damaged", vaultIssuer)
-		return false, nil
+		return false, nil //nolint:nilerr // damage is what Recover is for
 	}
 	if _, ok := r.ca.current.Load().under(issuer.cert); !ok {
 		r.did("the issuer %s is that of a root which is not trusted here", vaultIssuer)

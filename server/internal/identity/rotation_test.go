@@ -96,7 +96,6 @@ func TestRotation(t *testing.T) {
 		var names []string
 		for round := 1; round <= 4; round++ {
 			before := a.Roots()[0]
-			old := provision(t, a, f.clk, first, "orders", "in_old")
 			status := a.PKI()
 			if status.Phase != identity.Steady || !status.NextAt.IsZero() || status.RotateAt.Before(f.clk.Now()) {
 				t.Fatalf("round %d: %+v", round, status)
@@ -106,7 +105,7 @@ func TestRotation(t *testing.T) {
 			if a.PKI().Phase != identity.Steady {
 				t.Errorf("round %d: too early", round)
 			}
-			old = provision(t, a, f.clk, first, "orders", "in_old") // knows only the old root
+			old := provision(t, a, f.clk, first, "orders", "in_old") // knows only the old root
 			f.clk.Leap(2 * time.Minute)
 			if status = a.PKI(); status.Phase != identity.Distributing || len(a.Roots()) != 2 {
 				t.Fatalf("round %d: at two thirds: %+v", round, status)

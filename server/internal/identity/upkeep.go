@@ -208,7 +208,7 @@ func (a *Authority) markAlive(ctx context.Context, now time.Time) error {
 	if since := now.Sub(a.alive); !a.cfg.Shared || since >= 0 && since < aliveFor/3 {
 		return nil
 	}
-	if err := a.meta().put(ctx, metaAlive, binary.BigEndian.AppendUint64(nil, uint64(now.UnixMicro()))); err != nil { //nolint:gosec // read back as it was
+	if err := a.meta().put(ctx, metaAlive, binary.BigEndian.AppendUint64(nil, uint64(now.UnixMicro()))); err != nil {
 		return storageError("leave a sign of life", err)
 	}
 	a.alive = now
