@@ -124,14 +124,14 @@ func (r *renewal) due() bool {
 	return true
 }
 
-func (r renewal) c() <-chan time.Time {
+func (r *renewal) c() <-chan time.Time {
 	if r.timer == nil {
 		return nil
 	}
 	return r.timer.C()
 }
 
-func (r renewal) stop() {
+func (r *renewal) stop() {
 	if r.timer != nil {
 		r.timer.Stop()
 	}
