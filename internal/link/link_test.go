@@ -167,6 +167,8 @@ func TestCancelReachesTheHandler(t *testing.T) {
 func TestDeadlineOnBothEnds(t *testing.T) {
 	t.Parallel()
 	seen := make(chan error, 1)
+	timed := make(chan struct{}) // the caller's own deadline has ended the call
+	defer close(timed)
 	d, _ := pair(t, link.Options{}, link.Options{Handler: handler{call: func(ctx context.Context, _ *message.Call) *message.Reply {
 		if _, ok := ctx.Deadline(); !ok {
 			seen <- errors.New("no deadline")
@@ -176,9 +178,10 @@ func TestDeadlineOnBothEnds(t *testing.T) {
 		defer cancel()
 		<-sub.Done()
 		seen <- ctx.Err()
+		<-timed
 		return &message.Reply{}
 	}}})
-	_, err := d.Call(t.Context(), &message.Call{Method: "wait", Deadline: time.Now().Add(30 * time.Millisecond)})
+	_, err := d.Call(t.Context(), &message.Call{Method: "wait", Deadline: time.Now().Add(200 * time.Millisecond)})
 	if errs.CodeOf(err) != errs.DeadlineExceeded {
 		t.Fatalf("the call: %v", err)
 	}

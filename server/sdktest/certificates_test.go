@@ -283,7 +283,7 @@ func (c *cluster) leap(d time.Duration) {
 		return true
 	}
 	quiet := 0 // looks in a row that found nothing under way
-	for end := time.Now().Add(20 * time.Second); quiet < 3; <-tick.C {
+	for end := time.Now().Add(20 * time.Second); quiet < 6; <-tick.C {
 		if settled() {
 			quiet++
 			continue
