@@ -83,7 +83,7 @@ func ServicePayload(s Service) (json.RawMessage, error) {
 		HeartbeatTimeout int64             `json:"heartbeat_timeout"`
 		Tags             []string          `json:"tags"`
 		Metadata         map[string]string `json:"metadata"`
-	}{s.ID, int64(s.HeartbeatTimeout / time.Second), s.Tags, s.Metadata}
+	}{s.ID, wholeSeconds(s.HeartbeatTimeout), s.Tags, s.Metadata}
 	if w.Tags == nil {
 		w.Tags = []string{}
 	}

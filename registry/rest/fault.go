@@ -128,6 +128,19 @@ func (f *Fault) Is(target error) bool {
 	}
 }
 
+// As gives the fault as a telford.Error, by the code that means the same.
+func (f *Fault) As(target any) bool {
+	t, ok := target.(**errs.Error)
+	if ok {
+		code := errs.Internal
+		if traits, known := faultTable[f.Type]; known {
+			code = traits.code
+		}
+		*t = errs.New(code, "%s", f.Error())
+	}
+	return ok
+}
+
 // MarshalJSON writes all five keys, in the order of the API.
 func (f *Fault) MarshalJSON() ([]byte, error) {
 	w := struct {

@@ -41,7 +41,7 @@ type wireService struct {
 // MarshalJSON writes the service as the API shows it: tags and metadata always present,
 // the timeout in seconds, the last heartbeat in milliseconds or null.
 func (s Service) MarshalJSON() ([]byte, error) {
-	w := wireService{ID: s.ID, Tags: s.Tags, Metadata: s.Metadata, HeartbeatTimeout: int64(s.HeartbeatTimeout / time.Second)}
+	w := wireService{ID: s.ID, Tags: s.Tags, Metadata: s.Metadata, HeartbeatTimeout: wholeSeconds(s.HeartbeatTimeout)}
 	if w.Tags == nil {
 		w.Tags = []string{}
 	}
@@ -81,6 +81,17 @@ func seconds(n int64) (time.Duration, error) {
 	return time.Duration(n) * time.Second, nil
 }
 
+// wholeSeconds writes a heartbeat_timeout.
+func wholeSeconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// checkTimeout refuses what the seconds of the API cannot say, and what no server takes.
+func checkTimeout(d time.Duration) error {
+	if d < MinHeartbeatTimeout || d > MaxHeartbeatTimeout || d%time.Second != 0 {
+		return fmt.Errorf("heartbeat timeout %s: want whole seconds, %s to %s", d, MinHeartbeatTimeout, MaxHeartbeatTimeout)
+	}
+	return nil
+}
+
 // ServiceUpdate changes a service in part: what is nil stays as it is. A list or a map
 // replaces the old one whole, an empty one empties it.
 type ServiceUpdate struct {
@@ -96,7 +107,7 @@ func (u ServiceUpdate) MarshalJSON() ([]byte, error) {
 		Tags             *[]string          `json:"tags,omitempty"`
 		Metadata         *map[string]string `json:"metadata,omitempty"`
 		HeartbeatTimeout int64              `json:"heartbeat_timeout,omitempty"`
-	}{HeartbeatTimeout: int64(u.HeartbeatTimeout / time.Second)}
+	}{HeartbeatTimeout: wholeSeconds(u.HeartbeatTimeout)}
 	if u.Tags != nil {
 		w.Tags = &u.Tags
 	}
