@@ -32,7 +32,7 @@ func (db *DB) Read(ctx context.Context, f func(tx.Tx) error) error {
 func (db *DB) readOnce(ctx context.Context, f func(tx.Tx) error) (again retry, err error) {
 	conn, err := db.acquire(ctx)
 	if err != nil {
-		return again.lost(err), err
+		return db.unbegun(err), err
 	}
 	defer conn.Release()
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
@@ -41,7 +41,7 @@ func (db *DB) readOnce(ctx context.Context, f func(tx.Tx) error) (again retry, e
 	ptx, err := conn.BeginTx(work, pgx.TxOptions{BeginQuery: beginRead})
 	if err != nil {
 		err = translate(err)
-		return again.lost(err), err
+		return db.unbegun(err), err
 	}
 	defer func() {
 		_ = ptx.Rollback(work)

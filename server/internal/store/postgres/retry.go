@@ -22,9 +22,12 @@ var (
 	lostLink = retry{max: 5, base: 50 * time.Millisecond}
 )
 
-// lost is the retry for a transaction that could not begin.
-func (retry) lost(err error) retry {
+// unbegun is the retry for a transaction that could not begin. Where a connection turns
+// out to be lost the others of its age most likely are, as after a restart of the server:
+// they are given up together, or each would use up a run.
+func (db *DB) unbegun(err error) retry {
 	if errors.Is(err, tx.ErrUnavailable) {
+		db.pool.Reset()
 		return lostLink
 	}
 	return retry{}

@@ -96,7 +96,7 @@ func (db *DB) reload(ctx context.Context) error {
 func (db *DB) once(ctx context.Context, f func(tx.Tx) error) (again retry, err error) {
 	conn, err := db.acquire(ctx)
 	if err != nil {
-		return again.lost(err), err
+		return db.unbegun(err), err
 	}
 	defer conn.Release()
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
@@ -104,7 +104,7 @@ func (db *DB) once(ctx context.Context, f func(tx.Tx) error) (again retry, err e
 	ptx, err := conn.BeginTx(work, pgx.TxOptions{BeginQuery: db.beginWrite()})
 	if err != nil {
 		err = translate(err)
-		return again.lost(err), err
+		return db.unbegun(err), err
 	}
 	t := &txn{db: db, ptx: ptx, caller: ctx, ctx: work}
 	committing := false
