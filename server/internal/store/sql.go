@@ -71,3 +71,25 @@ func inserted(n int64, err error, what string, value any) error {
 	}
 	return nil
 }
+
+// statement is one that changes something.
+type statement struct {
+	query string
+	args  []any
+}
+
+// execAll runs statements one after another, whatever they change.
+func execAll(t tx.Tx, all ...statement) error {
+	for _, s := range all {
+		if _, err := exec(t, s.query, s.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// number scans a single number.
+func number(r engine.Row) (n int64, err error) {
+	err = r.Scan(&n)
+	return n, err
+}

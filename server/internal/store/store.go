@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"telford.dev/telford/internal/clock"
+	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -63,6 +64,7 @@ var (
 	_ registry.Storage    = (*Store)(nil)
 	_ idempotency.Storage = (*Store)(nil)
 	_ rules.Storage       = (*Store)(nil)
+	_ feed.Storage        = (*Store)(nil)
 )
 
 // Open opens the store that cfg names and brings its schema up to date. Errors name

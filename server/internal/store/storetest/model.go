@@ -28,6 +28,7 @@ type model struct {
 	rules       map[string]rules.Row
 	shadow      map[string]rules.ShadowDenial
 	keyedModel
+	feedModel
 }
 
 var _ Store = (*model)(nil)
@@ -42,7 +43,6 @@ func newModel() *model {
 		namespaces: map[string]identity.Namespace{}, meta: map[string]string{},
 		instances: map[string]registry.Row{}, tombstones: map[string]catalog.Tombstone{},
 		rules: map[string]rules.Row{}, shadow: map[string]rules.ShadowDenial{},
-		keyedModel: newKeyedModel(),
 	}
 }
 
@@ -51,7 +51,6 @@ func (m *model) clone() *model {
 		maps.Clone(m.keys), maps.Clone(m.revocations), maps.Clone(m.namespaces), maps.Clone(m.meta),
 		maps.Clone(m.instances), maps.Clone(m.tombstones), m.epoch,
 		maps.Clone(m.rules), maps.Clone(m.shadow),
-		m.keyedModel.clone(),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -111,7 +112,7 @@ func Agree(t *testing.T, all map[string]Store) {
 // clean empties every table.
 func clean(t testing.TB, s Store) error {
 	return s.Write(t.Context(), func(t2 tx.Tx) error {
-		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials", "idempotency", "idempotency_owners"} {
+		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials", "idempotency", "idempotency_owners", "feed", "feed_heads", "rest_services"} {
 			if _, err := t2.(engine.Tx).Exec("DELETE FROM " + table); err != nil {
 				return err
 			}
@@ -143,6 +144,14 @@ func dump(t testing.TB, s Store) map[string]any {
 		add("tombstones", stones, e)
 		laid, e := s.Rules(t2)
 		add("rules", laid, e)
+		for _, namespace := range []string{"default", "Default", "über"} {
+			head, e := s.FeedHead(t2, namespace)
+			add("feed head of "+namespace, head, e)
+			events, e := s.EventsAfter(t2, &feed.Range{Namespace: namespace, Limit: 1000, MaxBytes: 1 << 20}, 0, 1<<60)
+			add("events of "+namespace, events, e)
+		}
+		services, e := s.RESTServices(t2)
+		add("rest services", services, e)
 		shadow, e := s.ShadowDenials(t2, "")
 		add("shadow denials", shadow, e)
 		return err
@@ -243,6 +252,8 @@ func operations() *rapid.Generator[operation] {
 			{"NextEpoch", func(s Store, t tx.Tx) (any, error) { return s.NextEpoch(t) }},
 		}
 		all = append(all, keyedOperations(t)...)
+		all = append(all, feedOperations(t)...)
+		all = append(all, restOperations(t)...)
 		op := rapid.SampledFrom(all).Draw(t, "op")
 		op.name = fmt.Sprintf("%s(%q %q %q %v %v %x %d)", op.name, namespace, id, text, at, at2, data, revision)
 		return op

@@ -7,6 +7,7 @@ package storetest
 import (
 	"testing"
 
+	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -21,6 +22,7 @@ type Store interface {
 	registry.Storage
 	rules.Storage
 	idempotency.Storage
+	feed.Storage
 	Close() error
 }
 
@@ -43,6 +45,7 @@ func Run(t *testing.T, open Open) {
 		"keyed":               testKeyed,
 		"keyed_expiry":        testKeyedExpiry,
 		"keyed_race":          testKeyedRace,
+		"feed":                testFeed,
 		"values":              testValues,
 		"rollback":            testRollback,
 		"after commit":        testAfterCommit,
