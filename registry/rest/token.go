@@ -119,11 +119,10 @@ func (t *tokens) fly(ctx context.Context, f *flight, held *token) (*token, error
 	case f.err == nil:
 		t.current, t.refusal = f.token, nil
 		t.renewAt = renewAt(issued, f.token.expires)
-	case held != nil:
-		t.renewAt = now.Add(renewalPause)
-		f.abandoned = true // whoever waits was refused the token that is held
 	case ctx.Err() != nil:
 		f.abandoned = true
+	case held != nil:
+		t.renewAt = now.Add(renewalPause)
 	case errors.Is(f.err, ErrUnauthorized) || errors.Is(f.err, ErrForbidden):
 		t.refusal, t.refused = f.err, now.Add(refusalKept)
 	}
