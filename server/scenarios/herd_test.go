@@ -21,7 +21,7 @@ import (
 // Thousands of sessions are back within half a minute after a restart of the runtime,
 // be it killed or stopped, and direct calls do not notice.
 func TestHerdReturns(t *testing.T) {
-	t.Parallel()
+	alone(t)
 	c := newCluster(t)
 	c.workers(2)
 	caller := c.caller(2)

@@ -53,6 +53,15 @@ func run(m *testing.M) int {
 	return code
 }
 
+// alone lets a scenario run beside others while it is small. Whole, it takes the machine to
+// itself, and those that come after it wait.
+func alone(t *testing.T) {
+	t.Helper()
+	if !soak {
+		t.Parallel()
+	}
+}
+
 // size is whole in a soak, else small.
 func size[T any](small, whole T) T {
 	if soak {

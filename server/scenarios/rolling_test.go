@@ -10,7 +10,7 @@ import (
 // A rolling restart of everything, the instances one after another and then the runtime,
 // again and again under load, costs no call, and no call runs twice.
 func TestRollingRestartOfEverything(t *testing.T) {
-	t.Parallel()
+	alone(t)
 	c := newCluster(t)
 	workers := c.workers(3)
 	caller := c.caller(3)

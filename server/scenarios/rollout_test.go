@@ -82,7 +82,7 @@ func anyOrder(caller *telford.Service, opts ...telford.CallOption) func(context.
 // Two versions of a contract are rolled out and back under load: no call fails, and none
 // comes to the other version.
 func TestRollOut(t *testing.T) {
-	t.Parallel()
+	alone(t)
 	c := newCluster(t)
 	journals := make(map[int][]string)
 	instance := func(version int) *worker {
