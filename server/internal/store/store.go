@@ -18,6 +18,7 @@ import (
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/restreg"
 	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/store/engine"
 	"telford.dev/telford/server/internal/store/postgres"
@@ -64,6 +65,7 @@ var (
 	_ registry.Storage    = (*Store)(nil)
 	_ idempotency.Storage = (*Store)(nil)
 	_ rules.Storage       = (*Store)(nil)
+	_ restreg.Storage     = (*Store)(nil)
 	_ feed.Storage        = (*Store)(nil)
 )
 

@@ -11,6 +11,7 @@ import (
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/restreg"
 	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/tx"
 )
@@ -23,6 +24,7 @@ type Store interface {
 	rules.Storage
 	idempotency.Storage
 	feed.Storage
+	restreg.Storage
 	Close() error
 }
 
@@ -46,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		"keyed_expiry":        testKeyedExpiry,
 		"keyed_race":          testKeyedRace,
 		"feed":                testFeed,
+		"rest services":       testRESTServices,
 		"values":              testValues,
 		"rollback":            testRollback,
 		"after commit":        testAfterCommit,
