@@ -105,8 +105,9 @@ func (s *ServiceCache) Services(ctx context.Context, tag string) (ServiceList, e
 		l := s.list(tag)
 		now := s.client.clock.Now()
 		if !l.at.IsZero() && now.Sub(l.at) < s.opt.Fresh || l.failed != nil && now.Before(l.retryAt) {
-			defer s.mu.Unlock()
-			return s.known(l, now, l.failed)
+			out, err := s.known(l, now, l.failed)
+			s.mu.Unlock()
+			return out, err
 		}
 		loading := l.loading
 		if loading == nil {

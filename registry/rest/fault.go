@@ -117,7 +117,7 @@ func (f *Fault) Error() string {
 
 // Is reports whether target is the sentinel of f's type or of its code.
 func (f *Fault) Is(target error) bool {
-	switch t := target.(type) { //nolint:errorlint // Is judges this one error; errors.Is walks the chain
+	switch t := target.(type) {
 	case *Fault:
 		return *t == Fault{Type: f.Type}
 	case *errs.Error:
