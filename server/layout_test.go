@@ -19,7 +19,7 @@ const (
 // named here or in edge fails the test, so that nobody forgets to decide.
 var domain = []string{
 	"tx", "registry", "router", "transcode", "channel", "event", "job", "workflow", "config", "feed", "identity",
-	"policy", "telemetry", "wheel", "rules", "idempotency", "alarm", "restreg",
+	"policy", "telemetry", "wheel", "rules", "idempotency", "alarm", "restreg", "wake",
 }
 
 // edge are the directories below internal that meet the outside.

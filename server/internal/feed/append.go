@@ -57,7 +57,7 @@ func (f *Feed) AppendTx(t tx.Tx, n New) (Event, error) {
 	}
 	t.AfterCommit(func() {
 		f.stats.appended.Add(1)
-		f.hub.wake(n.Namespace)
+		f.hub.Wake(n.Namespace)
 	})
 	return row.event(), nil
 }
@@ -68,7 +68,7 @@ func (f *Feed) RemoveNamespaceTx(t tx.Tx, namespace string) error {
 	if err := f.cfg.Storage.DeleteFeed(t, namespace); err != nil {
 		return err
 	}
-	t.AfterCommit(func() { f.hub.remove(namespace) })
+	t.AfterCommit(func() { f.hub.Remove(namespace) })
 	return nil
 }
 

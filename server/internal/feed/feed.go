@@ -18,6 +18,7 @@ import (
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/tx"
+	"telford.dev/telford/server/internal/wake"
 )
 
 const component = "feed"
@@ -48,7 +49,7 @@ type Config struct {
 	Sweep time.Duration
 	// MaxFollowers bounds those that are open at a time: 10,000.
 	MaxFollowers int
-	// MaxPage bounds the payloads of one page, in bytes: 4 MiB. The first event of a page
+	// MaxPage bounds the payloads of one page, in bytes: 2 MiB. The first event of a page
 	// is in it whatever its size.
 	MaxPage int
 }
@@ -76,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.MaxFollowers = 10_000
 	}
 	if c.MaxPage <= 0 {
-		c.MaxPage = 4 << 20
+		c.MaxPage = 2 << 20
 	}
 	return c, nil
 }
@@ -86,7 +87,7 @@ type Feed struct {
 	cfg Config
 	// node ends the ids that this process makes.
 	node  [8]byte
-	hub   hub
+	hub   *wake.Hub
 	stats counters
 	life  lifecycle
 }
@@ -110,14 +111,14 @@ func Open(cfg Config) (*Feed, error) {
 	_, _ = rand.Read(f.node[:])       // it does not fail
 	f.node[0] = f.node[0]&0x3f | 0x80 // the variant
 	f.node[2] |= 0x01                 // no address of a network card
-	f.hub.init(cfg.MaxFollowers)
+	f.hub = wake.New(cfg.MaxFollowers)
 	f.life.init()
 	return f, nil
 }
 
 // Stats returns the counters.
 func (f *Feed) Stats() Stats {
-	return Stats{Appended: f.stats.appended.Load(), Pruned: f.stats.pruned.Load(), Followers: f.hub.open()}
+	return Stats{Appended: f.stats.appended.Load(), Pruned: f.stats.pruned.Load(), Followers: f.hub.Count()}
 }
 
 // Retention is how long events are kept.

@@ -8,6 +8,7 @@ import (
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/tx"
+	"telford.dev/telford/server/internal/wake"
 )
 
 // window is how many events are looked at in one transaction.
@@ -28,7 +29,7 @@ type Start struct {
 type Follower struct {
 	feed *Feed
 	r    Range
-	seat *seat
+	seat *wake.Seat
 	seq  int64
 }
 
@@ -41,7 +42,7 @@ func (f *Feed) Follow(ctx context.Context, namespace string, types []string, sta
 	if err != nil {
 		return nil, storageError(operation, err)
 	}
-	s, err := f.hub.join(namespace)
+	s, err := f.hub.Join(namespace)
 	if err != nil {
 		return nil, storageError(operation, err)
 	}
@@ -120,10 +121,10 @@ func (w *Follower) Next(ctx context.Context) ([]Event, error) {
 			tick = poll.C()
 		}
 		select {
-		case <-w.seat.woken:
+		case <-w.seat.Woken():
 		case <-tick:
-		case <-w.seat.ended:
-			return nil, storageError(operation, w.seat.why)
+		case <-w.seat.Ended():
+			return nil, storageError(operation, w.seat.Err())
 		case <-ctx.Done():
 			return nil, storageError(operation, ctx.Err())
 		}
@@ -134,8 +135,8 @@ func (w *Follower) Next(ctx context.Context) ([]Event, error) {
 // it already.
 func (w *Follower) read(ctx context.Context) (events []Event, more bool, err error) {
 	select {
-	case <-w.seat.ended:
-		return nil, false, w.seat.why
+	case <-w.seat.Ended():
+		return nil, false, w.seat.Err()
 	default:
 	}
 	var head Head
@@ -169,4 +170,4 @@ func (w *Follower) read(ctx context.Context) (events []Event, more bool, err err
 }
 
 // Close ends the Follower; a Next that waits returns canceled. It is safe more than once.
-func (w *Follower) Close() { w.feed.hub.leave(w.seat) }
+func (w *Follower) Close() { w.feed.hub.Leave(w.seat) }

@@ -44,7 +44,7 @@ func (f *Feed) Start(ctx context.Context) error {
 // Events can still be appended and listed. It may be called more than once, and before
 // Start.
 func (f *Feed) Stop(ctx context.Context) error {
-	f.hub.stop()
+	f.hub.Stop()
 	l := &f.life
 	l.mu.Lock()
 	if !l.stopped {

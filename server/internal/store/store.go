@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"telford.dev/telford/internal/clock"
+	"telford.dev/telford/server/internal/config"
 	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
@@ -67,6 +68,7 @@ var (
 	_ rules.Storage       = (*Store)(nil)
 	_ restreg.Storage     = (*Store)(nil)
 	_ feed.Storage        = (*Store)(nil)
+	_ config.Storage      = (*Store)(nil)
 )
 
 // Open opens the store that cfg names and brings its schema up to date. Errors name

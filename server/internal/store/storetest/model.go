@@ -29,6 +29,7 @@ type model struct {
 	shadow      map[string]rules.ShadowDenial
 	keyedModel
 	feedModel
+	configModel
 	restModel
 }
 
@@ -44,7 +45,7 @@ func newModel() *model {
 		namespaces: map[string]identity.Namespace{}, meta: map[string]string{},
 		instances: map[string]registry.Row{}, tombstones: map[string]catalog.Tombstone{},
 		rules: map[string]rules.Row{}, shadow: map[string]rules.ShadowDenial{},
-		keyedModel: newKeyedModel(), feedModel: newFeedModel(), restModel: newRESTModel(),
+		keyedModel: newKeyedModel(), feedModel: newFeedModel(), configModel: newConfigModel(), restModel: newRESTModel(),
 	}
 }
 
@@ -53,7 +54,7 @@ func (m *model) clone() *model {
 		maps.Clone(m.keys), maps.Clone(m.revocations), maps.Clone(m.namespaces), maps.Clone(m.meta),
 		maps.Clone(m.instances), maps.Clone(m.tombstones), m.epoch,
 		maps.Clone(m.rules), maps.Clone(m.shadow),
-		m.keyedModel.clone(), m.feedModel.clone(), m.restModel.clone(),
+		m.keyedModel.clone(), m.feedModel.clone(), m.configModel.clone(), m.restModel.clone(),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/config"
 	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
@@ -112,7 +113,7 @@ func Agree(t *testing.T, all map[string]Store) {
 // clean empties every table.
 func clean(t testing.TB, s Store) error {
 	return s.Write(t.Context(), func(t2 tx.Tx) error {
-		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials", "idempotency", "idempotency_owners", "feed", "feed_heads", "rest_services"} {
+		for _, table := range []string{"meta", "counters", "namespaces", "keys", "revocations", "instances", "tombstones", "rules", "shadow_denials", "idempotency", "idempotency_owners", "feed", "feed_heads", "config_values", "config_history", "config_heads", "rest_services"} {
 			if _, err := t2.(engine.Tx).Exec("DELETE FROM " + table); err != nil {
 				return err
 			}
@@ -147,6 +148,10 @@ func dump(t testing.TB, s Store) map[string]any {
 		for _, namespace := range []string{"default", "Default", "über"} {
 			head, e := s.FeedHead(t2, namespace)
 			add("feed head of "+namespace, head, e)
+			values, _, e := s.ConfigValues(t2, &config.Range{Namespace: namespace, Limit: 1000, MaxBytes: 1 << 20}, "", "\x7f")
+			add("configuration of "+namespace, values, e)
+			changes, _, e := s.ConfigChanges(t2, &config.Range{Namespace: namespace, Limit: 1000, MaxBytes: 1 << 20}, "", "\x7f", -1, 1<<60)
+			add("configuration history of "+namespace, changes, e)
 			events, e := s.EventsAfter(t2, &feed.Range{Namespace: namespace, Limit: 1000, MaxBytes: 1 << 20}, 0, 1<<60)
 			add("events of "+namespace, events, e)
 		}
@@ -253,6 +258,7 @@ func operations() *rapid.Generator[operation] {
 		}
 		all = append(all, keyedOperations(t)...)
 		all = append(all, feedOperations(t)...)
+		all = append(all, configOperations(t)...)
 		all = append(all, restOperations(t)...)
 		op := rapid.SampledFrom(all).Draw(t, "op")
 		op.name = fmt.Sprintf("%s(%q %q %q %v %v %x %d)", op.name, namespace, id, text, at, at2, data, revision)

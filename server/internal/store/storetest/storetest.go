@@ -7,6 +7,7 @@ package storetest
 import (
 	"testing"
 
+	"telford.dev/telford/server/internal/config"
 	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
@@ -24,6 +25,7 @@ type Store interface {
 	rules.Storage
 	idempotency.Storage
 	feed.Storage
+	config.Storage
 	restreg.Storage
 	Close() error
 }
@@ -49,6 +51,8 @@ func Run(t *testing.T, open Open) {
 		"keyed_race":          testKeyedRace,
 		"feed":                testFeed,
 		"rest services":       testRESTServices,
+		"configuration":       testConfig,
+		"config history":      testConfigHistory,
 		"values":              testValues,
 		"rollback":            testRollback,
 		"after commit":        testAfterCommit,
