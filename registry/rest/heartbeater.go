@@ -92,19 +92,19 @@ func (h *Heartbeater) Start(ctx context.Context) error {
 
 // Stop ends the heartbeats and, unless KeepOnStop, removes the service. It returns when
 // both is done, or with the error of ctx; stopping again is no error and does nothing.
+// Before Start it removes the service whose Token was given.
 func (h *Heartbeater) Stop(ctx context.Context) error {
 	h.mu.Lock()
 	started := h.started
 	h.stopped = true
 	h.mu.Unlock()
-	if !started {
-		return nil
-	}
-	h.stop()
-	select {
-	case <-h.done:
-	case <-ctx.Done():
-		return errs.From(ctx.Err())
+	if started {
+		h.stop()
+		select {
+		case <-h.done:
+		case <-ctx.Done():
+			return errs.From(ctx.Err())
+		}
 	}
 	h.mu.Lock()
 	remove := h.registered && !h.opt.KeepOnStop

@@ -260,7 +260,15 @@ func TestHeartbeaterStops(t *testing.T) {
 			t.Errorf("stop before start: %v", err)
 		}
 
-		f.set(func(f *fake) { f.hang = false })
+		f.set(func(f *fake) { f.hang = false; f.add("dfw1-db1") })
+		created, err := f.client(t).NewHeartbeater(db1(), rest.HeartbeaterOptions{Token: "token"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopped := created.Stop(t.Context())
+		if len(f.services) > 0 || stopped != nil {
+			t.Errorf("stop before start of a service that was created: %v", stopped)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		bound, err := f.client(t).NewHeartbeater(db1(), rest.HeartbeaterOptions{})
 		if err != nil {
@@ -272,7 +280,7 @@ func TestHeartbeaterStops(t *testing.T) {
 		pass(time.Second)
 		cancel()
 		<-bound.Done()
-		if f.count("DELETE") != 0 {
+		if f.count("DELETE") != 1 {
 			t.Error("the end of the context removed the service")
 		}
 		f.set(func(f *fake) { f.hang = true })

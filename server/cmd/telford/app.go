@@ -60,7 +60,14 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitDone
 	}
+	own, hasOwn := errors.AsType[*exitStatus](err)
+	if hasOwn && own.err == nil {
+		return own.code
+	}
 	fmt.Fprintln(a.stderr, "telford:", err)
+	if hasOwn {
+		return own.code
+	}
 	var usage usageError
 	if errors.As(err, &usage) || !a.started {
 		return exitUsage
@@ -86,10 +93,10 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.global.json, "json", false, "print what the API answered")
 	root.AddCommand(
 		a.serveCommand(), a.keysCommand(), a.namespacesCommand(), a.servicesCommand(),
-		a.callCommand(), a.streamCommand(), a.idempotencyCommand(), a.limitsCommand(), a.policyCommand(), a.transportCommand(), a.pkiCommand(), a.alarmsCommand(), a.versionCommand(), a.completionCommand(root),
+		a.callCommand(), a.streamCommand(), a.idempotencyCommand(), a.limitsCommand(), a.policyCommand(), a.transportCommand(), a.pkiCommand(), a.alarmsCommand(), a.wrapCommand(), a.versionCommand(), a.completionCommand(root),
 	)
 	for _, c := range root.Commands() {
-		if c.Name() != "serve" && c.Name() != "completion" {
+		if c.Name() != "serve" && c.Name() != "completion" && c.Name() != "wrap" {
 			a.clientFlags(c)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -145,6 +146,65 @@ func (c *client) exchange(ctx context.Context, method, path string, body []byte,
 	}
 	defer resp.Body.Close()
 	return nil, failure(resp)
+}
+
+// httpClient returns a client for many requests that keeps its connections, and the URL
+// of the runtime. Where the scheme of that is a guess, plain HTTP is tried after TLS.
+func (c *client) httpClient() (*http.Client, string, error) {
+	base, guess, err := c.base()
+	if err != nil {
+		return nil, "", err
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return nil, "", err
+	}
+	var t http.RoundTripper = &http.Transport{
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+		IdleConnTimeout:     3 * time.Minute,
+		Proxy:               http.ProxyFromEnvironment,
+	}
+	if guess {
+		t = &guessing{RoundTripper: t}
+	}
+	return &http.Client{Transport: t}, base, nil
+}
+
+// guessing sends what TLS is not spoken for by plain HTTP, and from then on at once.
+type guessing struct {
+	http.RoundTripper
+	plain atomic.Bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guessing) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !g.plain.Load() {
+		resp, err := g.RoundTripper.RoundTrip(req)
+		if !speaksPlain(err) {
+			return resp, err
+		}
+		g.plain.Store(true)
+	}
+	again := req.Clone(req.Context())
+	again.URL.Scheme = "http"
+	if req.GetBody != nil {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		again.Body = body
+	}
+	return g.RoundTripper.RoundTrip(again)
+}
+
+// CloseIdleConnections closes those of the transport.
+func (g *guessing) CloseIdleConnections() {
+	if t, ok := g.RoundTripper.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 // speaksPlain reports whether err says that a server of plain HTTP was met with TLS.
