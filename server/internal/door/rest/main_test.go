@@ -18,6 +18,7 @@ import (
 
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/ident"
+	"telford.dev/telford/server/internal/config"
 	restdoor "telford.dev/telford/server/internal/door/rest"
 	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/identity"
@@ -36,6 +37,7 @@ type fixture struct {
 	registry  *registry.Registry
 	services  *restreg.Directory
 	feed      *feed.Feed
+	config    *config.Values
 	clock     *clock.Manual
 	server    *httptest.Server
 	token     string
@@ -56,6 +58,8 @@ func start(t testing.TB) *fixture {
 	must(t, err)
 	f.feed, err = feed.Open(feed.Config{DB: st, Storage: st, Namespaces: f.authority, Clock: now})
 	must(t, err)
+	f.config, err = config.Open(config.Config{DB: st, Storage: st, Feed: f.feed, Namespaces: f.authority, Clock: now})
+	must(t, err)
 	f.services, err = restreg.Open(ctx, restreg.Config{
 		DB: st, Storage: st, Instances: f.registry, Secret: f.authority.Derive("test"), Clock: now,
 		Append: func(t tx.Tx, namespace string, e restreg.Event) error {
@@ -71,7 +75,7 @@ func start(t testing.TB) *fixture {
 	})
 	must(t, err)
 	f.door = restdoor.New(restdoor.Config{
-		Services: f.services, Tokens: restreg.NewTokens(f.authority, f.authority.Derive("test tokens"), now), Namespaces: f.authority, Clock: now, Feed: f.feed,
+		Services: f.services, Tokens: restreg.NewTokens(f.authority, f.authority.Derive("test tokens"), now), Namespaces: f.authority, Clock: now, Feed: f.feed, Values: f.config,
 	})
 	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !f.door.Takes(r) {

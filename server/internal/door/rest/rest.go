@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,8 @@ type Config struct {
 	Namespaces Namespaces
 	// Feed is what the events are read from; nil: there is no route for them.
 	Feed Feed
+	// Values are the configuration; nil: there is no route for it.
+	Values Values
 	// Proxied: a proxy in front does TLS, so that its word on the scheme counts.
 	Proxied bool
 	Clock   clock.Clock  // nil: the machine's
@@ -66,6 +69,8 @@ type Door struct {
 	rates   rates
 	counter atomic.Uint64
 	stats   counters
+	// newValues lets one request at a time add a value of the configuration.
+	newValues sync.Mutex
 }
 
 // New returns a Door.

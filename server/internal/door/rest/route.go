@@ -23,6 +23,8 @@ func (d *Door) route(q *request) (action, *rest.Fault) {
 	switch {
 	case equalFold(name, "services"):
 		return d.routeServices(q, rest)
+	case equalFold(name, "configuration") && d.cfg.Values != nil:
+		return d.routeConfiguration(q, rest)
 	case rest != "" || q.method != "GET":
 	case equalFold(name, "limits"):
 		return d.limits, nil

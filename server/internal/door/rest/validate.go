@@ -28,6 +28,7 @@ const (
 	keyID, keyTags     = "id", "tags"
 	keyMeta, keyBeat   = "metadata", "heartbeat_timeout"
 	parameterServiceID = "serviceId"
+	parameterValueID   = "configurationId"
 )
 
 // length counts UTF-16 units.
