@@ -10,6 +10,9 @@ import (
 // registerMetrics adds the families of the parts; those of the store are there.
 func (r *Runtime) registerMetrics() error {
 	b := &r.built
+	if err := b.metrics.Register(append(metrics.Config(b.config.Stats), metrics.Feed(b.feed.Stats)...)...); err != nil {
+		return err
+	}
 	return b.metrics.Register(
 		metrics.Calls(b.router.Stats),
 		metrics.Rules(b.rules.Stats),

@@ -11,12 +11,14 @@ import (
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/admin"
 	"telford.dev/telford/server/internal/alarm"
+	"telford.dev/telford/server/internal/config"
 	"telford.dev/telford/server/internal/door/accept"
 	"telford.dev/telford/server/internal/door/admit"
 	grpcdoor "telford.dev/telford/server/internal/door/grpc"
 	httpdoor "telford.dev/telford/server/internal/door/http"
 	linkdoor "telford.dev/telford/server/internal/door/link"
 	"telford.dev/telford/server/internal/door/sessions"
+	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/metrics"
@@ -46,6 +48,8 @@ type components struct {
 	rules     *rules.Rules
 	registry  *registry.Registry
 	keys      *idempotency.Keys
+	feed      *feed.Feed
+	config    *config.Values
 	router    *router.Router
 	gate      *admit.Gate
 	sessions  *sessions.Server
@@ -65,6 +69,8 @@ func (r *Runtime) plan(early chan<- error) []*part {
 		{name: "identity", start: r.startIdentity, stop: func(ctx context.Context) error { return r.built.authority.Stop(ctx) }},
 		{name: "rules", start: r.startRules, stop: func(ctx context.Context) error { return r.built.rules.Stop(ctx) }},
 		{name: "registry", start: r.startRegistry, stop: func(ctx context.Context) error { return r.built.registry.Stop(ctx) }},
+		{name: "feed", start: r.startFeed, stop: func(ctx context.Context) error { return r.built.feed.Stop(ctx) }},
+		{name: "configuration", start: r.startConfig, stop: func(ctx context.Context) error { return r.built.config.Stop(ctx) }},
 		{name: "idempotency", start: r.startIdempotency, stop: func(ctx context.Context) error { return r.built.keys.Stop(ctx) }},
 		{name: "router", start: r.startRouter, stop: r.stopRouter, door: true},
 	}
@@ -202,7 +208,7 @@ func (r *Runtime) startRouter(context.Context) error {
 	})
 	r.applyLimits()
 	b.admin = admin.New(admin.Config{
-		Authority: b.authority, Registry: b.registry, Rules: b.rules, Method: b.router.ResolveMethod, Keyed: b.keys, Limits: b.rules, EndSession: b.sessions.End, Alarms: b.alarms,
+		Authority: b.authority, Registry: b.registry, Rules: b.rules, Method: b.router.ResolveMethod, Keyed: b.keys, Values: b.config, Events: b.feed, Limits: b.rules, EndSession: b.sessions.End, Alarms: b.alarms,
 		Info: r.info, Now: b.store.Clock().Now, Log: r.part("admin"),
 	})
 	return r.registerMetrics()

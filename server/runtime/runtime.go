@@ -19,6 +19,8 @@ import (
 	"telford.dev/telford/internal/clock"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/server/internal/alarm"
+	"telford.dev/telford/server/internal/config"
+	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -276,6 +278,12 @@ func (r *Runtime) Alarms() *alarm.Board { return r.built.alarms }
 
 // Keys is the idempotency domain; nil before Start.
 func (r *Runtime) Keys() *idempotency.Keys { return r.built.keys }
+
+// Config is the configuration that services read; nil before Start.
+func (r *Runtime) Config() *config.Values { return r.built.config }
+
+// Feed is the record of what happens to services and configuration; nil before Start.
+func (r *Runtime) Feed() *feed.Feed { return r.built.feed }
 
 // Router is the heart; nil before Start.
 func (r *Runtime) Router() *router.Router { return r.built.router }

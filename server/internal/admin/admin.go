@@ -62,6 +62,9 @@ type Config struct {
 	Method func(namespace, service, name string) (catalog.Method, error)
 	Keyed  Keyed
 	Limits Limits
+	// Values is the configuration, Events the feed.
+	Values Values
+	Events Events
 	// EndSession ends the session of an instance, telling it the cause; false when it
 	// has none.
 	EndSession func(namespace, instance string, cause *errs.Error) bool
@@ -97,6 +100,8 @@ func (a *API) Register(to grpc.ServiceRegistrar) {
 	adminv1.RegisterNamespacesServer(g, &namespaces{api: a})
 	adminv1.RegisterIdempotencyServer(g, &keyed{api: a})
 	adminv1.RegisterLimitsServer(g, &limits{api: a})
+	adminv1.RegisterConfigServer(g, &values{api: a})
+	adminv1.RegisterFeedServer(g, &events{api: a})
 	adminv1.RegisterPKIServer(g, &pki{api: a})
 	adminv1.RegisterServicesServer(g, &services{api: a})
 	adminv1.RegisterPolicyServer(g, &policies{api: a})

@@ -17,8 +17,9 @@ import (
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 )
 
-// maxBody bounds the body of a request to the JSON API.
-const maxBody = 1 << 20
+// maxBody bounds the body of a request to the JSON API: a configuration value of 1 MiB,
+// however it is escaped, and what stands around it.
+const maxBody = 6<<20 + 64<<10
 
 // OpenAPIPath is where the description of the JSON API is.
 const OpenAPIPath = "/api/v1/openapi.json"
@@ -63,6 +64,8 @@ func (a *API) Gateway(problem ProblemWriter) (http.Handler, error) {
 			return adminv1.RegisterIdempotencyHandlerClient(ctx, mux, adminv1.NewIdempotencyClient(conn))
 		},
 		func() error { return adminv1.RegisterLimitsHandlerClient(ctx, mux, adminv1.NewLimitsClient(conn)) },
+		func() error { return adminv1.RegisterConfigHandlerClient(ctx, mux, adminv1.NewConfigClient(conn)) },
+		func() error { return adminv1.RegisterFeedHandlerClient(ctx, mux, adminv1.NewFeedClient(conn)) },
 		func() error { return adminv1.RegisterPKIHandlerClient(ctx, mux, adminv1.NewPKIClient(conn)) },
 		func() error { return adminv1.RegisterServicesHandlerClient(ctx, mux, adminv1.NewServicesClient(conn)) },
 		func() error { return adminv1.RegisterPolicyHandlerClient(ctx, mux, adminv1.NewPolicyClient(conn)) },

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"telford.dev/telford/internal/errpb"
 	"telford.dev/telford/internal/errs"
@@ -176,11 +178,16 @@ func changes(operation string) bool {
 	return true
 }
 
-// fields are the fields of a request that are set; no request carries a secret.
+// fields are the fields of a request that are set. Of those that are marked debug_redact,
+// which may be secret or large, only the length is told.
 func fields(m proto.Message) slog.Value {
 	var attrs []slog.Attr
 	m.ProtoReflect().Range(func(d protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		attrs = append(attrs, slog.String(string(d.Name()), v.String()))
+		text := v.String()
+		if options, ok := d.Options().(*descriptorpb.FieldOptions); ok && options.GetDebugRedact() {
+			text = strconv.Itoa(len(text)) + " bytes"
+		}
+		attrs = append(attrs, slog.String(string(d.Name()), text))
 		return true
 	})
 	return slog.GroupValue(attrs...)

@@ -29,6 +29,8 @@ import (
 	"telford.dev/telford/internal/errs"
 	adminv1 "telford.dev/telford/server/api/telford/admin/v1"
 	"telford.dev/telford/server/internal/alarm"
+	"telford.dev/telford/server/internal/config"
+	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
@@ -46,6 +48,8 @@ type suite struct {
 	registry  *registry.Registry
 	rules     *rules.Rules
 	keyed     *idempotency.Keys
+	values    *config.Values
+	events    *feed.Feed
 	clock     *clock.Manual
 	conn      *grpc.ClientConn
 	http      *httptest.Server
@@ -99,13 +103,23 @@ func setup(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.keyed.Stop(context.Background()) })
+	if s.events, err = feed.Open(feed.Config{DB: db, Storage: db, Namespaces: s.authority, Clock: s.clock}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.events.Stop(context.Background()) })
+	if s.values, err = config.Open(config.Config{DB: db, Storage: db, Feed: s.events, Namespaces: s.authority, Clock: s.clock}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.values.Stop(context.Background()) })
+	s.authority.AddTenant(s.values)
+	s.authority.AddTenant(s.events)
 	s.rules.OnChange(s.registry.Apply)
 	s.authority.AddTenant(s.rules)
 	s.authority.AddTenant(s.registry)
 	s.api = New(Config{
 		Authority: s.authority, Registry: s.registry, Rules: s.rules, Limits: s.rules,
 		Method: router.New(router.Config{Index: s.registry}).ResolveMethod, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
-		Alarms: s.alarms, Keyed: s.keyed,
+		Alarms: s.alarms, Keyed: s.keyed, Values: s.values, Events: s.events,
 		EndSession: func(namespace, instance string, _ *errs.Error) bool {
 			s.ended <- namespace + "/" + instance
 			return true
