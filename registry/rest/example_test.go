@@ -2,9 +2,11 @@ package rest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	telford "telford.dev/telford"
 	"telford.dev/telford/registry/rest"
 )
 
@@ -75,4 +77,20 @@ func ExampleServiceCache_Services() {
 		return out, nil
 	}
 	_ = backends
+}
+
+// What the registry answered, as sentinels.
+func ExampleFault() {
+	create := func(ctx context.Context, c *rest.Client, s rest.Service) string {
+		switch _, err := c.CreateService(ctx, s); {
+		case errors.Is(err, rest.ErrServiceExists): // also telford.ErrAlreadyExists
+			return "the id is taken"
+		case errors.Is(err, rest.ErrLimitReached): // also telford.ErrResourceExhausted
+			return "the account is full"
+		case errors.Is(err, telford.ErrUnavailable): // no answer, or 503
+			return "the registry is away"
+		}
+		return ""
+	}
+	_ = create
 }
