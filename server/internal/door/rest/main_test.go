@@ -24,6 +24,7 @@ import (
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/internal/restreg"
+	"telford.dev/telford/server/internal/router"
 	"telford.dev/telford/server/internal/store"
 	"telford.dev/telford/server/internal/tx"
 )
@@ -42,6 +43,16 @@ type fixture struct {
 	server    *httptest.Server
 	token     string
 	id, key   string // of an API key
+	link      func(namespace, id, address string) (end func())
+}
+
+// connect makes services callable through r from now on.
+func (f *fixture) connect(r *router.Router, c *restdoor.Callees) {
+	f.link = func(namespace, id, address string) func() {
+		detach := r.Attach(namespace, id, c.Link(address))
+		end, _ := f.registry.Session(namespace, id)
+		return func() { end(); detach() }
+	}
 }
 
 func start(t testing.TB) *fixture {
@@ -51,7 +62,7 @@ func start(t testing.TB) *fixture {
 	st, err := store.Open(ctx, store.Config{Data: t.TempDir(), Fast: true, Clock: now})
 	must(t, err)
 	t.Cleanup(func() { _ = st.Close() })
-	f := &fixture{clock: now}
+	f := &fixture{clock: now, link: func(string, string, string) func() { return func() {} }}
 	f.authority, err = identity.Open(ctx, identity.Config{DB: st, Storage: st, Clock: now, Data: t.TempDir()})
 	must(t, err)
 	f.registry, err = registry.Open(ctx, registry.Config{DB: st, Storage: st, Clock: now})
@@ -62,6 +73,7 @@ func start(t testing.TB) *fixture {
 	must(t, err)
 	f.services, err = restreg.Open(ctx, restreg.Config{
 		DB: st, Storage: st, Instances: f.registry, Secret: f.authority.Derive("test"), Clock: now,
+		Connect: func(namespace, id, address string) func() { return f.link(namespace, id, address) },
 		Append: func(t tx.Tx, namespace string, e restreg.Event) error {
 			n := feed.New{Namespace: namespace, Type: e.Type, Payload: json.RawMessage(e.Payload)}
 			if e.ID != "" {
