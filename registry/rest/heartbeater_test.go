@@ -186,6 +186,36 @@ func TestHeartbeaterTakesNothingFromOthers(t *testing.T) {
 	})
 }
 
+// TestLostCreation: the answer to the creation was lost, and with it the first token.
+// The service that is there is ours, and made anew; one that differs is somebody else's.
+func TestLostCreation(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.lose = 1
+		h, told := beating(t, f, rest.HeartbeaterOptions{})
+		pass(5 * time.Second)
+		if !h.Registered() || told() != "0s registered" {
+			t.Errorf("told %q", told())
+		}
+		stop(t, h)
+		if diff := cmp.Diff([]string{"service.join dfw1-db1", "service.remove dfw1-db1", "service.join dfw1-db1", "service.remove dfw1-db1"}, f.feed()); diff != "" {
+			t.Errorf("feed (-want +got):\n%s", diff)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.add("dfw1-db1")
+		f.lose = 1
+		h, told := beating(t, f, rest.HeartbeaterOptions{})
+		pass(time.Minute)
+		if h.Registered() || told() != "" || f.count("DELETE") > 0 {
+			t.Errorf("it took the id of another: %s", told())
+		}
+		stop(t, h)
+	})
+}
+
 func TestHeartbeaterWithoutRecreation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
