@@ -93,7 +93,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.global.json, "json", false, "print what the API answered")
 	root.AddCommand(
 		a.serveCommand(), a.keysCommand(), a.namespacesCommand(), a.servicesCommand(),
-		a.callCommand(), a.streamCommand(), a.idempotencyCommand(), a.limitsCommand(), a.policyCommand(), a.transportCommand(), a.pkiCommand(), a.alarmsCommand(), a.wrapCommand(), a.versionCommand(), a.completionCommand(root),
+		a.callCommand(), a.streamCommand(), a.configCommand(), a.feedCommand(), a.idempotencyCommand(), a.limitsCommand(), a.policyCommand(), a.transportCommand(), a.pkiCommand(), a.alarmsCommand(), a.wrapCommand(), a.versionCommand(), a.completionCommand(root),
 	)
 	for _, c := range root.Commands() {
 		if c.Name() != "serve" && c.Name() != "completion" && c.Name() != "wrap" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,27 +22,32 @@ func (a *app) servicesWatch() *cobra.Command {
 		RunE: func(c *cobra.Command, names []string) error {
 			query := url.Values{"names": names}
 			set(query, "namespace", a.global.namespace)
-			resp, err := a.client().send(c.Context(), http.MethodGet, "/api/v1/services:watch?"+query.Encode(), nil, nil)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			err = a.printUpdates(bufio.NewReader(resp.Body))
-			if c.Context().Err() != nil {
-				return nil // interrupted: that is how a watch ends
-			}
-			return err
+			var parts updateParts
+			return a.follow(c.Context(), "/api/v1/services:watch", query, func(body []byte) error { return a.printUpdate(body, &parts) })
 		},
 	}
 }
 
-// printUpdates prints one line a change until the stream ends, which is an error.
-func (a *app) printUpdates(r *bufio.Reader) error {
-	var parts updateParts
+// follow reads a stream until it ends, which is an error, or the command is interrupted,
+// which is none. each gets one message; with --json, lines are printed as they came.
+func (a *app) follow(ctx context.Context, path string, query url.Values, each func(body []byte) error) error {
+	resp, err := a.client().send(ctx, http.MethodGet, path+"?"+query.Encode(), nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	err = a.messages(bufio.NewReader(resp.Body), each)
+	if ctx.Err() != nil {
+		return nil // interrupted: that is how a watch ends
+	}
+	return err
+}
+
+func (a *app) messages(r *bufio.Reader, each func(body []byte) error) error {
 	for {
 		line, err := r.ReadBytes('\n')
 		if len(line) > 1 {
-			if e := a.printUpdate(line, &parts); e != nil {
+			if e := a.message(line, each); e != nil {
 				return e
 			}
 		}
@@ -54,7 +60,7 @@ func (a *app) printUpdates(r *bufio.Reader) error {
 	}
 }
 
-func (a *app) printUpdate(line []byte, parts *updateParts) error {
+func (a *app) message(line []byte, each func(body []byte) error) error {
 	var chunk struct {
 		Result json.RawMessage `json:"result"`
 		Error  json.RawMessage `json:"error"`
@@ -72,8 +78,12 @@ func (a *app) printUpdate(line []byte, parts *updateParts) error {
 	if a.global.json {
 		return a.raw(line)
 	}
+	return each(chunk.Result)
+}
+
+func (a *app) printUpdate(body []byte, parts *updateParts) error {
 	part := &adminv1.ServiceUpdate{}
-	if err := decode(chunk.Result, part); err != nil {
+	if err := decode(body, part); err != nil {
 		return err
 	}
 	u := parts.add(part)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"telford.dev/telford/internal/catalog"
+	"telford.dev/telford/server/internal/config"
 	"telford.dev/telford/server/internal/registry"
 	"telford.dev/telford/server/telfordtest"
 )
@@ -44,5 +45,66 @@ func TestWatchOfManyInstances(t *testing.T) {
 	}
 	if n := strings.Count(rest, "\n+ ") + 1; n != instances || strings.Contains(rest, "= ") {
 		t.Errorf("%d lines of instances, want %d", n, instances)
+	}
+}
+
+// TestFollowsConfigurationAndFeed: both print what there is, and what happens meanwhile.
+func TestFollowsConfigurationAndFeed(t *testing.T) {
+	t.Parallel()
+	srv := telfordtest.Start(t)
+	values := srv.Runtime().Config()
+	set := func(id, text string) {
+		t.Helper()
+		if _, _, err := values.Set(t.Context(), "default", id, config.Input{Value: text}, config.Cond{}, "anna"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("/prod/first", "1")
+	set("elsewhere", "2")
+	for name, c := range map[string]struct{ args, before, after []string }{
+		"config watch": {
+			[]string{"config", "watch", "/prod/"},
+			[]string{"= what there is", `= 1 /prod/first "1"`},
+			[]string{`+ 3 /prod/second "3" (anna)`, `- 4 /prod/first (bob)`},
+		},
+		"config watch --after": {
+			[]string{"config", "watch", "--after", "1"},
+			[]string{`+ 2 elsewhere "2" (anna)`},
+			[]string{`+ 3 /prod/second "3" (anna)`, `- 4 /prod/first (bob)`},
+		},
+		"feed --follow": {
+			[]string{"feed", "--follow", "--since", "1h"},
+			[]string{`"configuration_value_id":"elsewhere"`},
+			[]string{`"configuration_value_id":"/prod/second"`, "configuration_value.remove "},
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		var stdout, stderr lockedBuffer
+		a := &app{
+			stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr,
+			getenv: func(name string) string { return map[string]string{"TELFORD_DATA": srv.Data()}[name] }, environ: func() []string { return nil },
+		}
+		done := make(chan int, 1)
+		go func() { done <- a.run(ctx, c.args) }()
+		for _, want := range c.before {
+			waitFor(t, &stdout, want)
+		}
+		defer func() {
+			for _, want := range c.after {
+				waitFor(t, &stdout, want)
+			}
+			cancel()
+			if status, _ := receive(t, done); status != exitDone {
+				t.Errorf("%s: status %d: %s", name, status, &stderr)
+			}
+			if strings.HasSuffix(name, "watch") && strings.Contains(stdout.String(), "elsewhere") {
+				t.Errorf("%s shows what has another prefix:\n%s", name, &stdout)
+			}
+		}()
+	}
+	set("/prod/second", "3")
+	if _, err := values.Remove(t.Context(), "default", "/prod/first", config.Cond{}, "bob"); err != nil {
+		t.Fatal(err)
 	}
 }
