@@ -65,9 +65,10 @@ func (a *app) namespacesList() *cobra.Command {
 func (a *app) namespacesRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm NAME",
-		Short: "Remove a namespace with its rules",
-		Long: "Remove a namespace, by name or account, with the rules that were laid down for it. It must\n" +
-			"have no key that is in force and no instance. The default namespace stays.",
+		Short: "Remove a namespace with its rules and configuration",
+		Long: "Remove a namespace, by name or account, with the rules that were laid down for it, its\n" +
+			"configuration with all history, and its feed. It must have no key that is in force and no\n" +
+			"instance. The default namespace stays.",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
 			body, err := a.client().remove(c.Context(), "/api/v1/namespaces/"+url.PathEscape(given[0]), nil)
