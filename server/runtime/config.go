@@ -36,6 +36,8 @@ type Config struct {
 	// HTTPPlain serves HTTP without TLS: "off" (the default outside Dev), "on" (loopback
 	// addresses only) or "proxy" (any address: a proxy in front does TLS).
 	HTTPPlain string
+	// REST is Off when the HTTP door does not serve the REST registry. Default "on".
+	REST string
 	// IPC, Bus and BusInsecure are the addresses of doors that this build does not have;
 	// anything but empty and Off is refused.
 	IPC         string
@@ -111,6 +113,7 @@ func (c Config) withDefaults() Config {
 		fill(&c.HTTPPlain, "on")
 	}
 	fill(&c.HTTPPlain, Off)
+	fill(&c.REST, "on")
 	fill(&c.IPC, Off)
 	fill(&c.Bus, Off)
 	fill(&c.BusInsecure, Off)

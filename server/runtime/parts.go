@@ -17,12 +17,14 @@ import (
 	grpcdoor "telford.dev/telford/server/internal/door/grpc"
 	httpdoor "telford.dev/telford/server/internal/door/http"
 	linkdoor "telford.dev/telford/server/internal/door/link"
+	restdoor "telford.dev/telford/server/internal/door/rest"
 	"telford.dev/telford/server/internal/door/sessions"
 	"telford.dev/telford/server/internal/feed"
 	"telford.dev/telford/server/internal/idempotency"
 	"telford.dev/telford/server/internal/identity"
 	"telford.dev/telford/server/internal/metrics"
 	"telford.dev/telford/server/internal/registry"
+	"telford.dev/telford/server/internal/restreg"
 	"telford.dev/telford/server/internal/router"
 	"telford.dev/telford/server/internal/rules"
 	"telford.dev/telford/server/internal/store"
@@ -57,6 +59,9 @@ type components struct {
 	accept    *accept.Server
 	grpc      *grpcdoor.Server
 	http      *httpdoor.Server
+	services  *restreg.Directory // of the REST registry; nil: it is off
+	callees   *restdoor.Callees
+	rest      *restdoor.Door
 
 	listeners          []*listener
 	grpcAddr, httpAddr string
@@ -78,6 +83,9 @@ func (r *Runtime) plan(early chan<- error) []*part {
 		parts = append(parts, &part{
 			name: "grpc", start: func(ctx context.Context) error { return r.startGRPC(ctx, early) }, stop: r.stopGRPC, door: true,
 		})
+	}
+	if r.cfg.HTTP != Off && r.cfg.REST != Off {
+		parts = append(parts, &part{name: "rest", start: r.startREST, stop: r.stopREST})
 	}
 	if r.cfg.HTTP != Off {
 		parts = append(parts, &part{
@@ -268,10 +276,14 @@ func (r *Runtime) startHTTP(ctx context.Context, early chan<- error) error {
 	if err != nil {
 		return err
 	}
-	b.http = httpdoor.New(httpdoor.Config{
+	door := httpdoor.Config{
 		Router: b.router, Gate: b.gate, TLS: config, Ready: r.checkReady, Metrics: b.metrics.Handler(),
 		Admin: gateway, Version: BuildInfo().Version, Zone: r.cfg.Zone, Log: r.part("http"),
-	})
+	}
+	if b.rest != nil {
+		door.REST = b.rest
+	}
+	b.http = httpdoor.New(door)
 	l, err := listen(ctx, "http", r.cfg.HTTP, early)
 	if err != nil {
 		return err

@@ -74,6 +74,7 @@ func Settings() []Setting {
 		text("http-cert", "certificate of the HTTP door, a PEM file (default: one of the private CA)", func(c *Config) *string { return &c.HTTPCert }),
 		text("http-key", "key of --http-cert, a PEM file", func(c *Config) *string { return &c.HTTPKey }),
 		bare(text("http-plain", "HTTP without TLS: on (loopback only), proxy (a proxy in front does TLS), off", func(c *Config) *string { return &c.HTTPPlain }), "on"),
+		text("rest", `the REST registry on the HTTP address: on or off (default "on")`, func(c *Config) *string { return &c.REST }),
 		text("ipc", "path of the unix socket door, which this build does not have (default off)", func(c *Config) *string { return &c.IPC }),
 		text("bus", "address of the bus door, which this build does not have (default off)", func(c *Config) *string { return &c.Bus }),
 		text("bus-insecure", "address of the plain bus door, which this build does not have (default off)", func(c *Config) *string { return &c.BusInsecure }),

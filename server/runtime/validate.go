@@ -79,6 +79,9 @@ func (c Config) validateAddresses(e *ConfigError) {
 			e.add(d.key, "%q names a door that this build does not have; leave it out or say off", d.value)
 		}
 	}
+	if c.REST != "on" && c.REST != Off {
+		e.add("rest", "%q is neither on nor off", c.REST)
+	}
 	if c.GRPC == Off && c.HTTP == Off {
 		e.add("grpc", "every door is off; open at least one of grpc and http")
 	}

@@ -29,6 +29,12 @@ type Router interface {
 	Stream(ctx context.Context, req *router.Request) (message.Stream, error)
 }
 
+// Early is a handler that chooses its requests itself.
+type Early interface {
+	http.Handler
+	Takes(r *http.Request) bool
+}
+
 // Times of the door.
 const (
 	headerTimeout = 10 * time.Second // to receive the header of a request
@@ -55,6 +61,9 @@ type Config struct {
 	OpenMetrics bool
 	// Admin is served under /api/v1/; it checks credentials itself.
 	Admin http.Handler
+	// REST, unless nil, gets the requests that it takes, before anything has touched their
+	// paths.
+	REST Early
 	// Version is told under /healthz.
 	Version string
 	Zone    string
@@ -116,7 +125,17 @@ func (s *Server) Handler() http.Handler {
 		mux.Handle("/api/v1/", s.cfg.Admin)
 	}
 	mux.HandleFunc("/", s.nothing)
-	return mux
+	early := s.cfg.REST
+	if early == nil {
+		return mux
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if early.Takes(r) {
+			early.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // Start serves on l, which the Server owns from here on. A second Start, or one after
