@@ -40,9 +40,11 @@ func (a *app) wrapCommand() *cobra.Command {
 			"which the feed shows, and telford wrap ends with the program's status, 128 and the number of\n" +
 			"the signal when one ended it. Without --abort-on-failure the program runs whether it can be\n" +
 			"registered or not, and registration is tried until it succeeds; with it, a registration that\n" +
-			"fails at the start is status 100 and the program is not started.",
-		Example: "  export TELFORD_KEY=$(telford keys create --service inventory)\n" +
-			"  telford wrap --id my-host1-api0 --tags api,www --metadata port=8000,host=localhost --interval 20 \\\n" +
+			"fails at the start is status 100 and the program is not started.\n\n" +
+			"The name of the service is the metadata service, or the id. A service key registers its own\n" +
+			"service only.",
+		Example: "  export TELFORD_KEY=$(telford keys create --service api)\n" +
+			"  telford wrap --id my-host1-api0 --tags www --metadata service=api,port=8000,host=localhost --interval 20 \\\n" +
 			"    /opt/my-app/bin/api --port=8000",
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
