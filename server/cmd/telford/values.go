@@ -141,7 +141,7 @@ func (a *app) valueOf(given []string, file string, c *cobra.Command) (string, er
 	if (file == "") == (len(given) == 1) {
 		return "", usagef("give the value, or --file with a file that has it\nUsage: %s", c.UseLine())
 	}
-	text := ""
+	var text string
 	if file == "" {
 		text = given[1]
 	} else {

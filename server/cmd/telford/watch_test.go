@@ -61,6 +61,9 @@ func TestFollowsConfigurationAndFeed(t *testing.T) {
 	}
 	set("/prod/first", "1")
 	set("elsewhere", "2")
+	all, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var finish []func()
 	for name, c := range map[string]struct{ args, before, after []string }{
 		"config watch": {
 			[]string{"config", "watch", "/prod/"},
@@ -78,8 +81,7 @@ func TestFollowsConfigurationAndFeed(t *testing.T) {
 			[]string{`"configuration_value_id":"/prod/second"`, "configuration_value.remove "},
 		},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
+		ctx, cancel := context.WithTimeout(all, patience)
 		var stdout, stderr lockedBuffer
 		a := &app{
 			stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr,
@@ -90,7 +92,7 @@ func TestFollowsConfigurationAndFeed(t *testing.T) {
 		for _, want := range c.before {
 			waitFor(t, &stdout, want)
 		}
-		defer func() {
+		finish = append(finish, func() {
 			for _, want := range c.after {
 				waitFor(t, &stdout, want)
 			}
@@ -101,10 +103,13 @@ func TestFollowsConfigurationAndFeed(t *testing.T) {
 			if strings.HasSuffix(name, "watch") && strings.Contains(stdout.String(), "elsewhere") {
 				t.Errorf("%s shows what has another prefix:\n%s", name, &stdout)
 			}
-		}()
+		})
 	}
 	set("/prod/second", "3")
 	if _, err := values.Remove(t.Context(), "default", "/prod/first", config.Cond{}, "bob"); err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range finish {
+		f()
 	}
 }

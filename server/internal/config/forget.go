@@ -49,7 +49,7 @@ func (v *Values) forget(ctx context.Context) error {
 			if n, err = v.forgetSome(ctx, namespace, before); err != nil {
 				return err
 			}
-			v.stats.forgotten.Add(uint64(n)) //nolint:gosec // a count
+			v.stats.forgotten.Add(uint64(n))
 			if n == forgetBatch && !pause(ctx, v.cfg.Clock, forgetPause) {
 				return nil
 			}

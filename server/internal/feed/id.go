@@ -65,7 +65,7 @@ func ParseID(s string) (ID, error) {
 // String is the id in lower case.
 func (i ID) String() string {
 	var b [16]byte
-	n := uint64(i.Ticks) //nolint:gosec // never negative
+	n := uint64(i.Ticks)
 	binary.BigEndian.PutUint32(b[:], uint32(n))
 	binary.BigEndian.PutUint16(b[4:], uint16(n>>32))
 	binary.BigEndian.PutUint16(b[6:], uint16(n>>48)&0x0fff|0x1000)

@@ -50,7 +50,7 @@ func (f *Feed) prune(ctx context.Context) error {
 			if err != nil {
 				break
 			}
-			f.stats.pruned.Add(uint64(n)) //nolint:gosec // a count
+			f.stats.pruned.Add(uint64(n))
 			if n == pruneBatch && !pause(ctx, f.cfg.Clock, prunePause) {
 				return nil
 			}
