@@ -108,7 +108,7 @@ func (c *Client) keep(run context.Context, place int, l *link) {
 		if run.Err() != nil || c.cfg.NoReconnect {
 			return
 		}
-		timer := c.cfg.clock.NewTimer(backoff(c.cfg.ReconnectDelay, attempt, rand.Float64()))
+		timer := c.cfg.clock.NewTimer(backoff(c.cfg.ReconnectDelay, attempt, rand.Float64())) //nolint:gosec // it spreads attempts, and need not be secret
 		select {
 		case <-run.Done():
 			timer.Stop()

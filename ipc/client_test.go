@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"telford.dev/telford/internal/clock"
 )
 
 func TestClientCalls(t *testing.T) {
@@ -71,10 +73,11 @@ func TestClientCalls(t *testing.T) {
 				{"b", "nope", CodeMethodNotFound, "Method 'nope' not found"},
 				{"z", "echo", CodeServiceNotFound, "Target service 'z' not found"},
 			} {
-				err := a.Call(t.Context(), c.to, c.method, nil, nil, Retry(3))
-				if c.code == CodeExecutionFailed {
-					err = a.Call(t.Context(), c.to, c.method, nil, nil)
+				var options []CallOption
+				if c.code == CodeMethodNotFound || c.code == CodeServiceNotFound {
+					options = append(options, Retry(1000)) // which these never are
 				}
+				err := a.Call(t.Context(), c.to, c.method, nil, nil, options...)
 				var e *Error
 				if !errors.Is(err, c.code) || !errors.As(err, &e) || !strings.Contains(e.Message, c.text) || e.Target != c.to || e.Method != c.method {
 					t.Errorf("%s: %v", c.method, err)
@@ -267,11 +270,37 @@ func TestClientPool(t *testing.T) {
 	}
 }
 
+func TestClientRetries(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, GatewayConfig{})
+	now := clock.NewManual(time.Now())
+	tries := 0
+	b := connect(t, g, ClientConfig{ServiceName: "b"}, nil)
+	Handle(b, "flaky", func(context.Context, any) (int, error) {
+		if tries++; tries < 3 {
+			return 0, errors.New("not yet")
+		}
+		return tries, nil
+	})
+	a := connect(t, g, ClientConfig{ServiceName: "a", HeartbeatInterval: time.Hour, clock: now}, nil)
+	done := make(chan error, 1)
+	var n int
+	go func() { done <- a.Call(t.Context(), "b", "flaky", nil, &n, Retry(2)) }()
+	for range 2 {
+		// The timer of the heartbeat, and that of the wait once no call is under way.
+		eventually(t, func() bool { return now.Pending() == 2 && a.Status().PendingRequests == 0 })
+		now.Advance(2 * time.Second)
+	}
+	if err := <-done; err != nil || n != 3 {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	t.Parallel()
-	for attempt, want := range []time.Duration{5, 10, 20, 30, 30} {
-		if got := backoff(5*time.Second, attempt+1, 0); got != want*time.Second {
-			t.Errorf("attempt %d: %v, want %v s", attempt+1, got, int(want))
+	for attempt, want := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, 30 * time.Second} {
+		if got := backoff(5*time.Second, attempt+1, 0); got != want {
+			t.Errorf("attempt %d: %v, want %v", attempt+1, got, want)
 		}
 	}
 	if got := backoff(8*time.Second, 1, 0.5); got != 7*time.Second {

@@ -61,7 +61,7 @@ func (c *Client) Call(ctx context.Context, service, method string, params, resul
 			return err
 		}
 		wait := time.Duration(attempt+1) * time.Second
-		timer := c.cfg.clock.NewTimer(wait - time.Duration(rand.Float64()*float64(wait)/4))
+		timer := c.cfg.clock.NewTimer(wait - time.Duration(rand.Float64()*float64(wait)/4)) //nolint:gosec // it spreads attempts, and need not be secret
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -59,7 +59,7 @@ func (e *Error) Error() string {
 
 // Is reports whether target is the code of e.
 func (e *Error) Is(target error) bool {
-	code, ok := target.(Code) //nolint:errorlint // errors.Is goes through the chain, this looks at one of it
+	code, ok := target.(Code)
 	return ok && code == e.Code
 }
 

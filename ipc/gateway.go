@@ -179,7 +179,7 @@ func (g *Gateway) take(nc *net.UnixConn) {
 	if g.stopping || len(g.conns) >= g.cfg.MaxConnections {
 		g.mu.Unlock()
 		g.log("connection refused", map[string]any{"limit": g.cfg.MaxConnections})
-		nc.Close()
+		_ = nc.Close() // it has not been used
 		return
 	}
 	g.conns[c] = struct{}{}

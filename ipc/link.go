@@ -72,8 +72,8 @@ func (l *link) register(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
 		limit = d
 	}
-	l.nc.SetReadDeadline(limit)
-	stop := context.AfterFunc(ctx, func() { l.nc.SetReadDeadline(time.Unix(1, 0)) })
+	_ = l.nc.SetReadDeadline(limit) // on a closed connection reading fails anyway
+	stop := context.AfterFunc(ctx, func() { _ = l.nc.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := l.send(l.registration()); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (l *link) register(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.As(err, &timeout) && timeout.Timeout():
-			return errors.New("Registration timeout") //nolint:staticcheck,revive // the text of the wire's clients
+			return errors.New("Registration timeout") //nolint:revive // the text of the wire's clients
 		default:
 			return err
 		}
@@ -99,7 +99,7 @@ func (l *link) register(ctx context.Context) error {
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	l.nc.SetReadDeadline(time.Time{})
+	_ = l.nc.SetReadDeadline(time.Time{}) // likewise
 	return nil
 }
 

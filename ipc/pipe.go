@@ -150,5 +150,5 @@ func (p *pipe) close() {
 		p.idle = nil
 	}
 	p.mu.Unlock()
-	p.nc.Close()
+	_ = p.nc.Close() // it is given up
 }

@@ -153,7 +153,7 @@ func (c *conn) refuse(code Code, message string) {
 	c.finish(time.Second)
 	c.refused = true
 	_ = c.nc.CloseWrite() // a closed connection is what is wanted
-	c.nc.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = c.nc.SetReadDeadline(time.Now().Add(2 * time.Second))
 	if c.g.logs() {
 		c.g.log("registration refused", map[string]any{"code": code, "message": message})
 	}

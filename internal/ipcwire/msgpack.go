@@ -207,12 +207,12 @@ func (s *msgpackScanner) object(f fields) error {
 
 // msgpackNumber is the number that raw, which has been checked, holds.
 func msgpackNumber(raw []byte) (float64, bool) {
-	switch c := raw[0]; {
-	case c == 0xca:
+	switch raw[0] {
+	case 0xca:
 		return float64(math.Float32frombits(binary.BigEndian.Uint32(raw[1:]))), true
-	case c == 0xcb:
+	case 0xcb:
 		return math.Float64frombits(binary.BigEndian.Uint64(raw[1:])), true
-	case c == 0xcf:
+	case 0xcf:
 		return float64(binary.BigEndian.Uint64(raw[1:])), true
 	default:
 		return float64(msgpackInt(raw)), true
