@@ -154,20 +154,22 @@ func (a *account) reload(d *Directory, rows map[string]*Row, now time.Time) (end
 type queue []*service
 
 // Len implements heap.Interface.
-func (q queue) Len() int { return len(q) }
+func (q *queue) Len() int { return len(*q) }
 
 // Less implements heap.Interface.
-func (q queue) Less(i, j int) bool {
-	if c := q[i].deadline.Compare(q[j].deadline); c != 0 {
+func (q *queue) Less(i, j int) bool {
+	a, b := (*q)[i], (*q)[j]
+	if c := a.deadline.Compare(b.deadline); c != 0 {
 		return c < 0
 	}
-	return q[i].id < q[j].id
+	return a.id < b.id
 }
 
 // Swap implements heap.Interface.
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+func (q *queue) Swap(i, j int) {
+	list := *q
+	list[i], list[j] = list[j], list[i]
+	list[i].place, list[j].place = i, j
 }
 
 // Push implements heap.Interface.

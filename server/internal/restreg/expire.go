@@ -53,13 +53,19 @@ func (d *Directory) sweep(ctx context.Context, a *account, list []*service) erro
 	// Once begun it is finished, whoever waits for it.
 	ctx = context.WithoutCancel(ctx)
 	var ending []*service
+	var unlocks []func()
+	defer func() {
+		for _, unlock := range unlocks {
+			unlock()
+		}
+	}()
 	for _, s := range list {
 		unlock, err := d.locks.lock(ctx, key{a.namespace, s.id})
 		if err != nil {
 			a.again(list)
 			return err
 		}
-		defer unlock()
+		unlocks = append(unlocks, unlock)
 		a.mu.Lock()
 		if a.services[s.id] == s {
 			ending = append(ending, s)

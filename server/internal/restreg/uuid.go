@@ -19,9 +19,9 @@ type UUID [16]byte
 
 // The faults of a text that should be a version 1 UUID, in the words of the wire.
 var (
-	errUUID    = errors.New("Invalid UUID")             //nolint:revive,staticcheck // the text is part of the wire
-	errVariant = errors.New("Unsupported UUID variant") //nolint:revive,staticcheck // the text is part of the wire
-	errVersion = errors.New("UUID is not version 1")    //nolint:revive,staticcheck // the text is part of the wire
+	errUUID    = errors.New("Invalid UUID")             //nolint:staticcheck // the text is part of the wire
+	errVariant = errors.New("Unsupported UUID variant") //nolint:staticcheck // the text is part of the wire
+	errVersion = errors.New("UUID is not version 1")    //nolint:staticcheck // the text is part of the wire
 )
 
 // ParseUUID reads a version 1 UUID in its usual form, in letters of any case. The errors
@@ -82,7 +82,7 @@ func token(secret *[32]byte, namespace, id string, joined, deadline time.Time) U
 	mac := hmac.New(sha256.New, secret[:])
 	field := func(s string) {
 		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(s))) //nolint:gosec // names are short
+		binary.BigEndian.PutUint32(n[:], uint32(len(s)))
 		mac.Write(n[:])
 		mac.Write([]byte(s))
 	}
@@ -90,8 +90,8 @@ func token(secret *[32]byte, namespace, id string, joined, deadline time.Time) U
 	field(namespace)
 	field(id)
 	var times [16]byte
-	binary.BigEndian.PutUint64(times[:8], uint64(joined.UnixMicro()))   //nolint:gosec // after 1970
-	binary.BigEndian.PutUint64(times[8:], uint64(deadline.UnixMicro())) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(times[:8], uint64(joined.UnixMicro()))
+	binary.BigEndian.PutUint64(times[8:], uint64(deadline.UnixMicro()))
 	mac.Write(times[:])
 	return newUUID(deadline, [8]byte(mac.Sum(nil)[:8]))
 }

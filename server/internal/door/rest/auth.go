@@ -43,7 +43,7 @@ func (d *Door) authenticate(q *request) *rest.Fault {
 	return nil
 }
 
-const invalidToken = "Invalid or expired authentication token"
+const invalidToken = "Invalid or expired authentication token" //nolint:gosec // what is told, no token
 
 func (d *Door) unauthorized(q *request, why string) *rest.Fault {
 	q.w.Header().Set("WWW-Authenticate", `Keystone uri="`+q.base+`/v2.0"`)

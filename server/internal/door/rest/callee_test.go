@@ -37,7 +37,7 @@ func TestCallOverHTTP(t *testing.T) {
 	t.Parallel()
 	address := callee(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		if r.Method != "POST" || r.URL.Path != "/shop/buy" || r.Header.Get("Content-Type") != "application/json" ||
+		if r.Method != http.MethodPost || r.URL.Path != "/shop/buy" || r.Header.Get("Content-Type") != "application/json" ||
 			r.Header.Get("Telford-Request-Id") != "r1" || r.Header.Get("Telford-Chain") != "a,b" || r.Header.Get("Telford-Caller") != "web" ||
 			r.Header.Get("Telford-Meta-X") != "1" || r.Header.Get("Telford-Timeout") == "" || r.ContentLength != int64(len(body)) {
 			t.Errorf("%s %s %v %s", r.Method, r.URL, r.Header, body)
@@ -87,8 +87,7 @@ func TestFailuresOverHTTP(t *testing.T) {
 				_, _ = io.WriteString(w, c.body)
 			})
 			reply, err := link.Link(address).Call(t.Context(), &message.Call{Service: "s", Method: "m", ContentType: message.JSON, Body: []byte("{}")})
-			var failed error = err
-			want := c.path
+			failed, want := err, c.path
 			if err == nil && reply.Err != nil {
 				failed, want = reply.Err, c.handler
 			}

@@ -128,7 +128,7 @@ func (q *request) parse() *rest.Fault {
 	if err := decoder.Decode(&v); err != nil {
 		return badRequest("Failed to parse request body: " + err.Error())
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself
+	if _, err := decoder.Token(); err != io.EOF {
 		return badRequest("Failed to parse request body: there is something behind the value")
 	}
 	if falsy(v) {

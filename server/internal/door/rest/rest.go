@@ -152,7 +152,7 @@ func lower(c byte) byte {
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := d.request(w, r)
 	d.stats.requests.Add(1)
-	if f := d.serve(q); f != nil {
+	if f := d.serve(q); f != nil { //nolint:contextcheck // the request has its context with it
 		d.stats.faults.Add(1)
 		q.fault(f)
 	}

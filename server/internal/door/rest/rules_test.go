@@ -23,6 +23,7 @@ func TestTransport(t *testing.T) {
 		return f.raw(t, head+"\r\nHost: h\r\nX-Auth-Token: "+f.token+"\r\n"+body)
 	}
 	t.Run("an unknown path", func(t *testing.T) {
+		t.Parallel()
 		for _, path := range []string{"", "/", "/nothing", "//services", "/services//", "/./services", "/services/abc/x", "/services/abc/heartbeat/x", "/limits/x", "/views/overview", "/sessions"} {
 			a := f.send(t, "GET", path, "")
 			faulty(t, a, 404, "notFoundError", "The page cannot be found.", nil)
@@ -38,18 +39,21 @@ func TestTransport(t *testing.T) {
 		}
 	})
 	t.Run("head is get", func(t *testing.T) {
+		t.Parallel()
 		get, head := f.send(t, "GET", "/services", ""), f.send(t, "HEAD", "/services", "")
 		if head.status != 200 || head.body != "" || head.header.Get("Content-Length") != fmt.Sprint(len(get.body)) {
 			t.Errorf("%d %v %q", head.status, head.header, head.body)
 		}
 	})
 	t.Run("content types", func(t *testing.T) {
+		t.Parallel()
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			faulty(t, f.send(t, method, "/services", "", "Content-Type: foo/bar"), 400, "badRequest",
 				"Unsupported content type: foo/bar", "Unsupported content type: foo/bar")
 		}
 	})
 	t.Run("bodies", func(t *testing.T) {
+		t.Parallel()
 		for _, body := range []string{"{", "{}{}", " ", `{"a":}`, "nul"} {
 			a := f.send(t, "GET", "/services", body)
 			if v := a.json(t); a.status != 400 || v["type"] != "badRequest" || v["message"] != v["details"] ||
@@ -62,6 +66,7 @@ func TestTransport(t *testing.T) {
 		}
 	})
 	t.Run("too large", func(t *testing.T) {
+		t.Parallel()
 		huge := `{"a":"` + strings.Repeat("x", 4992) + `"}`
 		for _, a := range []*answer{
 			f.send(t, "POST", "/services", huge),
@@ -77,9 +82,11 @@ func TestTransport(t *testing.T) {
 		}
 	})
 	t.Run("malformed parameters", func(t *testing.T) {
+		t.Parallel()
 		faulty(t, f.send(t, "GET", "/services/%80", ""), 400, "badRequest", "URI malformed", "URI malformed")
 	})
 	t.Run("order of checks", func(t *testing.T) {
+		t.Parallel()
 		a := f.raw(t, "POST /v1.0/undefined/services HTTP/1.1\r\nHost: h\r\nContent-Type: foo/bar\r\nContent-Length: 1\r\n\r\n{")
 		faulty(t, a, 400, "badRequest", "Unsupported content type: foo/bar", nil)
 		a = f.raw(t, "POST /v1.0/undefined/services HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n{")
@@ -88,6 +95,7 @@ func TestTransport(t *testing.T) {
 		}
 	})
 	t.Run("what is not taken", func(t *testing.T) {
+		t.Parallel()
 		for _, path := range []string{"/", "/v1.0x", "/v2.0/tokens/x", "/call/x/y", "/v1"} {
 			if a := f.raw(t, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); a.status != 418 {
 				t.Errorf("%s: %d", path, a.status)
@@ -95,6 +103,8 @@ func TestTransport(t *testing.T) {
 		}
 	})
 	t.Run("rate headers and limits", func(t *testing.T) {
+		t.Parallel()
+		f := start(t)
 		a := f.send(t, "GET", "/limits", "")
 		if a.header.Get("X-Ratelimit-Path-Regex") != "/.*" || a.header.Get("X-Ratelimit-Limit") != "500000" ||
 			a.header.Get("X-Ratelimit-Window") != "86400 seconds" || a.header.Get("X-Ratelimit-Used") == "" || a.header.Get("Reply-After") == "" {
