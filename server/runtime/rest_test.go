@@ -150,7 +150,7 @@ func TestRESTFromNode(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	script := filepath.Join("..", "internal", "door", "rest", "testdata", "client.mjs")
-	cmd := exec.CommandContext(ctx, node, script, r.HTTPURL(), k.ID, k.SecretText()) //nolint:gosec // our own script
+	cmd := exec.CommandContext(ctx, node, script, r.HTTPURL(), k.ID, k.SecretText())
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("ok")) {
 		t.Fatalf("%v\n%s", err, out)
