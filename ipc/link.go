@@ -87,7 +87,7 @@ func (l *link) register(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.As(err, &timeout) && timeout.Timeout():
-			return errors.New("Registration timeout") //nolint:revive // the text of the wire's clients
+			return errors.New("Registration timeout")
 		default:
 			return err
 		}
