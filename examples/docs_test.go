@@ -102,7 +102,7 @@ func flat(code string) string {
 }
 
 var (
-	command = regexp.MustCompile(`(?m)(?:^|\s|\()telford ((?:[a-z]+ ?)+)((?:[^\n|#]|\\\n)*)`)
+	command = regexp.MustCompile(`(?m)(?:^|\s|\()telford ((?:[a-z]+(?:-[a-z]+)* ?)+)((?:[^\n|#]|\\\n)*)`)
 	flagUse = regexp.MustCompile(`--([a-z][a-z-]*)`)
 )
 

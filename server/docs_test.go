@@ -77,7 +77,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-var subcommand = regexp.MustCompile(`(?m)^  ([a-z]+) +\S`)
+var subcommand = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +\S`)
 
 func TestReferenceCommandLine(t *testing.T) {
 	t.Parallel()
