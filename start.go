@@ -53,7 +53,7 @@ func (s *Service) Start(ctx context.Context) error {
 	case err == nil:
 		return nil
 	}
-	s.release()
+	s.release() //nolint:contextcheck // what was built is taken down also when ctx has ended
 	s.mu.Lock()
 	if s.state == stateStarting {
 		s.state = stateStopped
@@ -81,7 +81,7 @@ func (s *Service) begin(ctx context.Context) error {
 	})
 	s.mu.Lock()
 	s.session = session
-	session.SetStatus(catalog.Status(s.status), s.statusMessage)
+	session.SetStatus(catalog.Status(s.status), s.statusMessage) //nolint:contextcheck // the session outlives the start
 	s.mu.Unlock()
 	s.serveCalls(session)
 	return session.Start(ctx)

@@ -47,7 +47,7 @@ func (s *Service) stop(ctx context.Context) error {
 	if was == stateRunning {
 		err = s.drain(ctx)
 	}
-	s.release()
+	s.release() //nolint:contextcheck // closing is bounded by itself
 	s.mu.Lock()
 	s.state = stateStopped
 	s.mu.Unlock()
@@ -57,7 +57,7 @@ func (s *Service) stop(ctx context.Context) error {
 // drain lets what runs finish while outbound calls still work.
 func (s *Service) drain(ctx context.Context) error {
 	emit(s.events, &s.events.draining, Draining{Reason: "stopped"})
-	s.session.Leave("stopped")
+	s.session.Leave("stopped") //nolint:contextcheck // a farewell is bounded by itself
 	s.table.Drain()
 	if s.listener != nil {
 		s.listener.GoAway()
