@@ -21,9 +21,10 @@ type hint struct {
 // SetFailing notes that others have found an instance failing, so that it is better not
 // picked before until: it is published as catalog.Instance.FailingUntil. The hint ends by
 // itself, after 10 minutes at the latest, and when the instance registers again or
-// begins a session; an instant that has passed ends it at once. It is never shortened
-// otherwise. Extending a hint is published only when that moves its end by more than
-// half of what then remains. An instance that is not registered is ignored.
+// begins or loses a session; an instant that has passed ends it at once. It is never
+// shortened otherwise. Extending a hint is published only when that moves its end by more
+// than half of what then remains. An instance that is not registered, or has no session,
+// is ignored: that it cannot be reached from here says nothing to who calls it directly.
 func (r *Registry) SetFailing(namespace, id string, until time.Time) {
 	now := r.clock.Now()
 	at := r.time.at(now)
@@ -38,6 +39,7 @@ func (r *Registry) SetFailing(namespace, id string, until time.Time) {
 		case e == nil:
 		case end <= at:
 			c.recover(e)
+		case e.session == 0:
 		case end > e.hint.until:
 			e.hint.until = end
 			if e.hint.moves(at) {

@@ -66,6 +66,7 @@ func TestFailingIsPublishedOnlyWhenItMoves(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.register("in_1", "payments", lasting)
+	b.Reach("default", "in_1", true)
 	before := b.Revision()
 	for range 100 { // many see the same at once
 		b.fail("in_1", time.Minute)
@@ -112,6 +113,11 @@ func TestFailingEndsWhenTheInstanceIsBack(t *testing.T) {
 		"the same declaration": func(b *bench) { b.register("in_1", "payments") },
 		"another declaration":  func(b *bench) { b.register("in_1", "payments", func(d *catalog.Declaration) { d.Version = "2" }) },
 		"a session":            func(b *bench) { b.Reach("default", "in_1", true) },
+		// What cannot be reached from here may be called directly by others.
+		"a lost session": func(b *bench) {
+			b.Reach("default", "in_1", false)
+			b.fail("in_1", time.Minute)
+		},
 		"a word of all's well": func(b *bench) { b.SetFailing("default", "in_1", b.clock.Now()) },
 		"gone and there again": func(b *bench) {
 			if err := b.Deregister(context.Background(), "default", "in_1", catalog.Operator); err != nil {
@@ -124,6 +130,7 @@ func TestFailingEndsWhenTheInstanceIsBack(t *testing.T) {
 	for name, f := range back {
 		b := newBench(t)
 		b.register("in_1", "payments")
+		b.Reach("default", "in_1", true)
 		b.fail("in_1", time.Minute)
 		f(b)
 		if got := b.failing("in_1"); got != 0 || b.hints.Len() != 0 {
@@ -131,7 +138,6 @@ func TestFailingEndsWhenTheInstanceIsBack(t *testing.T) {
 		}
 	}
 	kept := map[string]func(b *bench){
-		"a lost session": func(b *bench) { b.Reach("default", "in_1", false) },
 		"leaving":        func(b *bench) { b.Leaving("default", "in_1") },
 		"another status": func(b *bench) { _ = b.SetStatus(context.Background(), "default", "in_1", catalog.Warning, "slow") },
 		"drain":          func(b *bench) { _ = b.Drain(context.Background(), "default", "in_1", true) },
@@ -140,6 +146,7 @@ func TestFailingEndsWhenTheInstanceIsBack(t *testing.T) {
 	for name, f := range kept {
 		b := newBench(t)
 		b.register("in_1", "payments")
+		b.Reach("default", "in_1", true)
 		b.fail("in_1", time.Minute)
 		f(b)
 		if got := b.failing("in_1"); got != time.Minute {
@@ -156,6 +163,7 @@ func TestFailingIsNeverShownLongAfterItsEnd(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := newBench(t)
 		b.register("in_1", "payments", lasting)
+		b.Reach("default", "in_1", true)
 		var until time.Time
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "report") {

@@ -52,8 +52,8 @@ func (r *Registry) reach(k key, reachable bool, only uint64) (session uint64, ok
 		}
 		e.lease.extend(now)
 		e.session = 0
+		c.dropHint(e)
 		if reachable {
-			c.dropHint(e)
 			r.sessions++
 			e.session = r.sessions
 		}
