@@ -36,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		r.Header.Set("X-Auth-Token", fix.token)
 		if !fix.door.Takes(r) {
-			t.Skip()
+			return
 		}
 		w := httptest.NewRecorder()
 		fix.door.ServeHTTP(w, r)
