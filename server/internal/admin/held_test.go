@@ -95,6 +95,7 @@ func TestAlarmsAndHintsAreShown(t *testing.T) {
 		t.Fatalf("%v %v", got, err)
 	}
 	s.register(t, "default", "payments", "in-1")
+	s.registry.Reach("default", "in-1", true)
 	s.registry.SetFailing("default", "in-1", s.clock.Now().Add(time.Minute))
 	p, err := adminv1.NewServicesClient(s.conn).Get(ctx, &adminv1.GetServiceRequest{Name: "payments"})
 	if err != nil || !p.GetInstances()[0].GetFailingUntil().AsTime().Equal(s.clock.Now().Add(time.Minute)) {
