@@ -32,6 +32,7 @@ type Conn struct {
 	state    tls.ConnectionState
 	// used says that a call went this way since the keeper last looked.
 	used atomic.Bool
+	lost atomic.Bool
 
 	once sync.Once
 	grpc *peer.Peer
@@ -43,6 +44,10 @@ func (c *Conn) Used() {
 		c.used.Store(true)
 	}
 }
+
+// Lost reports whether this is the first that is told of the loss of the connection: all
+// calls that were under way end with it, and yet it is one failure of the peer.
+func (c *Conn) Lost() (first bool) { return c.lost.CompareAndSwap(false, true) }
 
 // Peer returns the other end as gRPC describes it.
 func (c *Conn) Peer() *peer.Peer {

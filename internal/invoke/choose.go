@@ -2,12 +2,14 @@ package invoke
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"telford.dev/telford/internal/direct"
 	"telford.dev/telford/internal/errs"
+	"telford.dev/telford/internal/link"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/pick"
 	"telford.dev/telford/internal/resilience"
@@ -153,6 +155,9 @@ const compareEvery = 100 * time.Millisecond
 // failed takes in the failure of an attempt.
 func (v *Invoker) failed(known *resolved, ch choice, err *errs.Error) {
 	verdict := resilience.Judge(err)
+	if verdict == resilience.Failed && ch.ticket == 0 && errors.Is(err, link.ErrEnded) && !ch.conn.Lost() {
+		verdict = resilience.Neither
+	}
 	ch.peer.Ended(ch.ticket, verdict)
 	if verdict != resilience.Failed || len(known.peers) < 2 {
 		return
