@@ -6,6 +6,7 @@ import (
 	"telford.dev/telford/internal/direct"
 	"telford.dev/telford/internal/errs"
 	"telford.dev/telford/internal/link"
+	"telford.dev/telford/internal/match"
 	"telford.dev/telford/internal/message"
 	"telford.dev/telford/internal/resilience"
 )
@@ -15,7 +16,7 @@ import (
 func TestALostConnectionIsOneFailure(t *testing.T) {
 	t.Parallel()
 	v := invoker(t, &runtime{}, instance("json"))
-	known := v.resolve(v.Route("svc", "m", message.JSON, ""), message.Target{})
+	known := v.resolve(v.Route("svc", "m", message.JSON, match.Wish{}), message.Target{})
 	if known.err != nil || len(known.peers) != 1 {
 		t.Fatalf("%+v", known)
 	}
