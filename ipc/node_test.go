@@ -25,7 +25,7 @@ type node struct {
 func startNode(t testing.TB, args ...string) *node {
 	t.Helper()
 	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("there is no node on this machine")
+		t.Fatalf("%v: this test is a peer in Node; install nodejs 20 or later (make need)", err)
 	}
 	args[0] = filepath.Join("testdata", args[0])
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
