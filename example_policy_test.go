@@ -21,7 +21,8 @@ func ExampleAllowedCallers() {
 func ExampleFailOnPolicyViolation() {
 	svc, err := telford.New("orders", telford.FromEnv(), telford.Uses("payments", "charge"), telford.FailOnPolicyViolation())
 	if err != nil {
-		panic(err)
+		fmt.Println(err)
+		return
 	}
 	svc.OnDisconnected(func(d telford.Disconnected) {
 		if strings.HasPrefix(string(d.Reason), string(telford.DisconnectPolicy)) {
